@@ -1,0 +1,14 @@
+"""From a token or a session cookie to a user."""
+
+from __future__ import annotations
+
+from .methods import Authenticator, AuthUnavailable, authjwt_method, authtoken_method
+from .session import user_of_session
+
+__all__ = [
+    "AuthUnavailable",
+    "Authenticator",
+    "authjwt_method",
+    "authtoken_method",
+    "user_of_session",
+]

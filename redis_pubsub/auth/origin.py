@@ -1,0 +1,74 @@
+"""Which web pages may open a socket here.
+
+A browser sends a site's cookies along with a socket that any page opens, and CORS does
+not apply, so the ``Origin`` header decides.
+
+Source: RFC 6455, section 10.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import SplitResult, urlsplit
+
+from django.http.request import validate_host
+
+_DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+
+
+def is_origin_allowed(
+    origin: str, *, scheme: str, host: str, hosts: Sequence[str], origins: Sequence[str]
+) -> bool:
+    """Whether a page of this origin may open a socket.
+
+    Args:
+        origin: The header's value.
+        scheme: ``http`` or ``https``, as the client reached us.
+        host: The ``Host`` header, with its port.
+        hosts: ``ALLOWED_HOSTS``: a page on a name that only points here is not ours.
+        origins: Further origins; ``https://*.example.com`` names all subdomains.
+    """
+    asked = _parse(origin)
+    if asked is None:
+        return False
+    if any(_matches(asked, allowed) for allowed in origins):
+        return True
+    own = _parse(f"{scheme}://{host}")
+    if own is None or _identity(asked) != _identity(own):
+        return False
+    return validate_host((own.hostname or "").rstrip("."), [*hosts] or _LOCAL)
+
+
+# What Django allows while ALLOWED_HOSTS is empty and DEBUG is on.
+_LOCAL = [".localhost", "127.0.0.1", "[::1]", "::1"]
+
+
+def _parse(origin: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(origin)
+        port = parts.port
+    except ValueError:
+        return None
+    is_bare = not (parts.path or parts.query or parts.fragment or "@" in parts.netloc)
+    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or not is_bare:
+        return None
+    return parts if port is None or port > 0 else None
+
+
+def _identity(parts: SplitResult) -> tuple[str, str, int]:
+    port = parts.port or _DEFAULT_PORTS[parts.scheme]
+    return parts.scheme, parts.hostname or "", port
+
+
+def _matches(asked: SplitResult, allowed: str) -> bool:
+    if "://*." in allowed:
+        pattern = _parse(allowed.replace("://*.", "://", 1))
+        if pattern is None:
+            return False
+        scheme, name, port = _identity(asked)
+        wanted_scheme, domain, wanted_port = _identity(pattern)
+        return (scheme, port) == (wanted_scheme, wanted_port) and name.endswith(
+            "." + domain
+        )
+    exact = _parse(allowed)
+    return exact is not None and _identity(asked) == _identity(exact)

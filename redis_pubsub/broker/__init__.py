@@ -1,0 +1,33 @@
+"""Brokers: what gives messages their order and carries them between processes."""
+
+from __future__ import annotations
+
+from ..metrics import Metrics
+from ..options import BrokerOptions
+from .base import BlockingBroker, Broker, History, Sink
+
+__all__ = ["BlockingBroker", "Broker", "History", "Sink", "open_blocking", "open_broker"]
+
+MEMORY = "memory://"
+
+
+def open_broker(options: BrokerOptions, metrics: Metrics) -> Broker:
+    """The asynchronous broker of a URL; call on the event loop that will use it."""
+    if options.url.startswith(MEMORY):
+        from .memory import MemoryBroker
+
+        return MemoryBroker(options, metrics)
+    from .redis import RedisBroker
+
+    return RedisBroker(options, metrics)
+
+
+def open_blocking(options: BrokerOptions, metrics: Metrics) -> BlockingBroker:
+    """The synchronous broker of a URL. Connects when it is first used."""
+    if options.url.startswith(MEMORY):
+        from .memory import BlockingMemoryBroker
+
+        return BlockingMemoryBroker(options, metrics)
+    from .blocking import BlockingRedisBroker
+
+    return BlockingRedisBroker(options, metrics)

@@ -1,0 +1,118 @@
+"""What every broker promises, and the values it speaks in.
+
+A broker gives messages their order and carries them between processes. It keeps the
+set of channels this process wants, and makes it true again after a lost connection.
+It knows no listeners: those are the hub's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..messages import Draft, Message, Position
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """One read of a channel.
+
+    Attributes:
+        position: Where the channel stood at the moment of the read.
+        messages: What was asked for; those that could not be parsed are missing.
+    """
+
+    position: Position
+    messages: list[Message]
+
+
+class Sink(Protocol):
+    """Where a broker delivers to; called on the event loop, must not block."""
+
+    def deliver(self, channel: str, data: bytes) -> None:
+        """One message as it stands on the wire, in the order of the channel."""
+
+    def resubscribed(self, channel: str) -> None:
+        """The connection was lost and is back: messages may have been missed."""
+
+
+class Broker(Protocol):
+    """The asynchronous side, one for each serving process and event loop."""
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether messages can arrive at this moment."""
+
+    async def start(self, sink: Sink) -> None:
+        """Begin to connect; returns at once, also where Redis is down."""
+
+    async def close(self) -> None:
+        """Give back every connection and end every task."""
+
+    async def subscribe(self, channel: str) -> None:
+        """Want a channel. On return a message published now will be delivered.
+
+        Raises:
+            BrokerUnavailable: Not confirmed within ``subscribe_timeout_s``. The
+                channel is still wanted until `unsubscribe`.
+        """
+
+    async def unsubscribe(self, channel: str) -> None:
+        """Want a channel no more."""
+
+    async def publish(self, drafts: Sequence[Draft]) -> list[Position | None]:
+        """Send messages in one round trip, in this order.
+
+        Returns:
+            Their positions (offset 0 where a channel keeps no history); ``None``
+            for one that was dropped because a newer version of its row was sent.
+
+        Raises:
+            BrokerUnavailable: At least one of them may not have been sent.
+        """
+
+    async def history(
+        self,
+        channel: str,
+        *,
+        since: int | None = None,
+        limit: int = 100,
+        reverse: bool = False,
+    ) -> History:
+        """Read what a channel keeps.
+
+        Args:
+            since: Only messages after this offset (before it, in reverse).
+            limit: How many at most; 0 reads only the position.
+            reverse: Newest first.
+
+        Raises:
+            BrokerUnavailable: Redis did not answer.
+        """
+
+    def pause(self) -> None:
+        """Deliver nothing until `resume`; what comes meanwhile waits in Redis."""
+
+    def resume(self) -> None:
+        """Deliver again."""
+
+
+class BlockingBroker(Protocol):
+    """The synchronous side: for views, signals, commands. One per process."""
+
+    def publish(self, drafts: Sequence[Draft]) -> list[Position | None]:
+        """As `Broker.publish`."""
+
+    def history(
+        self,
+        channel: str,
+        *,
+        since: int | None = None,
+        limit: int = 100,
+        reverse: bool = False,
+    ) -> History:
+        """As `Broker.history`."""
+
+    def close(self) -> None:
+        """Give back every connection."""

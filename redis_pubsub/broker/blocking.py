@@ -1,0 +1,90 @@
+"""Redis from synchronous code: one small pool, every wait bounded, no event loop.
+
+Fork-safe: redis-py's pool notices another process id and opens its own connections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError
+from redis.retry import Retry
+
+from ..exceptions import BrokerUnavailable
+from ..messages import Draft, Position
+from ..metrics import Metrics
+from ..options import BrokerOptions
+from .base import History
+from .commands import SCRIPTS, Command, Commands, connection_arguments
+
+_POOL_SIZE = 32
+
+
+class BlockingRedisBroker:
+    """The blocking side of `RedisBroker`.
+
+    Args:
+        options: Address and times.
+        metrics: Where failures are counted.
+    """
+
+    def __init__(self, options: BrokerOptions, metrics: Metrics) -> None:
+        self._commands = Commands(options, metrics)
+        pool = redis.BlockingConnectionPool.from_url(
+            options.url,
+            max_connections=_POOL_SIZE,
+            timeout=options.command_timeout_s,
+            socket_timeout=options.command_timeout_s,
+            # A repeated publish could arrive twice: whether to repeat is ours to say.
+            retry=Retry(NoBackoff(), 0),
+            **connection_arguments(options),
+        )
+        self._redis = redis.Redis(connection_pool=pool)
+
+    def publish(self, drafts: Sequence[Draft]) -> list[Position | None]:
+        replies = self._run([self._commands.publish(draft) for draft in drafts])
+        return [self._commands.published(reply) for reply in replies]
+
+    def history(
+        self,
+        channel: str,
+        *,
+        since: int | None = None,
+        limit: int = 100,
+        reverse: bool = False,
+    ) -> History:
+        (reply,) = self._run([self._commands.history(channel, since, limit, reverse)])
+        return self._commands.read_history(channel, reply)
+
+    def close(self) -> None:
+        self._redis.close()
+        self._redis.connection_pool.disconnect()
+
+    def _run(self, commands: list[Command]) -> list[Any]:
+        try:
+            replies = self._pipeline(commands)
+            missing = [
+                i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)
+            ]
+            if missing:
+                for script in SCRIPTS:
+                    self._redis.script_load(script.text)
+                again = self._pipeline([commands[i] for i in missing])
+                for i, reply in zip(missing, again, strict=True):
+                    replies[i] = reply
+        except (RedisError, OSError) as error:
+            raise BrokerUnavailable(f"Redis: {error}") from error
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise BrokerUnavailable(f"Redis: {reply}") from reply
+        return replies
+
+    def _pipeline(self, commands: list[Command]) -> list[Any]:
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for command in commands:
+                pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+            replies: list[Any] = pipeline.execute(raise_on_error=False)
+            return replies

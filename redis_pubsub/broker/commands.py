@@ -1,0 +1,152 @@
+"""Redis commands and their replies, without a connection.
+
+Names: every key of a channel is ``<prefix>:{<channel>}:<part>``. The braces make one
+cluster slot of them; in the channel's name ``%``, ``{``, ``}`` and control characters are
+escaped, so that no two channels share a key and none chooses its slot.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .. import wire
+from ..exceptions import MalformedMessage
+from ..messages import Draft, Message, Position
+from ..metrics import Metrics
+from ..options import BrokerOptions
+from .base import History
+
+Command = tuple[Any, ...]
+
+_VERSION_DIGITS = 20
+_escaped = re.compile(r"[%{}\x00-\x1f\x7f]")
+
+
+def connection_arguments(options: BrokerOptions) -> dict[str, Any]:
+    """What every connection of either side is opened with: each wait is ours to bound."""
+    arguments: dict[str, Any] = {
+        "socket_connect_timeout": options.connect_timeout_s,
+        # Replies as RESP2 gives them; the pub/sub reader tells messages by their shape.
+        "protocol": 2,
+    }
+    if not options.url.startswith("unix://"):
+        arguments["socket_keepalive"] = True
+    return arguments
+
+
+class Script:
+    """A Lua script and the name Redis knows it by."""
+
+    def __init__(self, name: str) -> None:
+        self.text = Path(__file__).with_name(name).read_text()
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+PUBLISH = Script("publish.lua")
+HISTORY = Script("history.lua")
+SCRIPTS = (PUBLISH, HISTORY)
+
+
+def escape(channel: str) -> str:
+    """A channel's name as it stands between the braces of its keys."""
+    return _escaped.sub(lambda match: f"%{ord(match[0]):02x}", channel)
+
+
+class Commands:
+    """Builds commands for one prefix and reads their replies.
+
+    Args:
+        options: Prefix and times.
+        metrics: Counts what could not be parsed.
+    """
+
+    def __init__(self, options: BrokerOptions, metrics: Metrics) -> None:
+        self._prefix = options.prefix
+        self._meta_ttl_s = options.meta_ttl_s
+        self._metrics = metrics
+
+    def live(self, channel: str) -> bytes:
+        """Name of the pub/sub channel that carries a channel's messages."""
+        return self._key(channel, "live")
+
+    def _key(self, channel: str, part: str) -> bytes:
+        return f"{self._prefix}:{{{escape(channel)}}}:{part}".encode()
+
+    def publish(self, draft: Draft) -> Command:
+        """The command that sends a message."""
+        header = wire.encode_header(draft.header)
+        if not draft.options.has_history and draft.version is None:
+            return ("PUBLISH", self.live(draft.channel), wire.frame(header, draft.raw))
+        version = "" if draft.version is None else f"{draft.version:0{_VERSION_DIGITS}d}"
+        return (
+            "EVALSHA",
+            PUBLISH.sha,
+            4,
+            self._key(draft.channel, "meta"),
+            self._key(draft.channel, "stream"),
+            self._key(draft.channel, "versions"),
+            self.live(draft.channel),
+            header,
+            draft.raw,
+            draft.options.history_size,
+            draft.options.history_ttl_s,
+            self._meta_ttl_s,
+            new_epoch(),
+            f"{draft.header.model}:{draft.header.pk}",
+            version,
+            "PUBLISH",
+        )
+
+    def published(self, reply: Any) -> Position | None:
+        """What `publish` led to, see `Broker.publish`."""
+        if isinstance(reply, int):
+            return Position("", 0)
+        epoch, offset, is_sent = reply
+        return Position(epoch.decode(), int(offset)) if is_sent else None
+
+    def history(
+        self, channel: str, since: int | None, limit: int, reverse: bool
+    ) -> Command:
+        """The command that reads a channel."""
+        return (
+            "EVALSHA",
+            HISTORY.sha,
+            2,
+            self._key(channel, "meta"),
+            self._key(channel, "stream"),
+            "" if since is None else since,
+            max(0, limit),
+            "1" if reverse else "0",
+            self._meta_ttl_s,
+            new_epoch(),
+        )
+
+    def read_history(self, channel: str, reply: Any) -> History:
+        """What `history` led to."""
+        epoch, offset, entries = reply
+        position = Position(epoch.decode(), int(offset))
+        messages = [self._entry(channel, position.epoch, *entry) for entry in entries]
+        return History(position, [message for message in messages if message is not None])
+
+    def _entry(
+        self, channel: str, epoch: str, entry_id: bytes, parts: Sequence[bytes]
+    ) -> Message | None:
+        fields = dict(zip(parts[::2], parts[1::2], strict=False))
+        try:
+            position = Position(epoch, int(entry_id.partition(b"-")[0]))
+            return wire.parse_entry(
+                channel, fields.get(b"h", b""), fields.get(b"d", b""), position
+            )
+        except (MalformedMessage, ValueError):
+            self._metrics.count("malformed_messages")
+            return None
+
+
+def new_epoch() -> str:
+    """A name for the life of a history that begins now."""
+    return uuid.uuid4().hex[:12]

@@ -1,0 +1,29 @@
+-- Reads a channel's position and, if asked, what its history holds, in one step.
+--
+-- KEYS  meta, stream
+-- ARGV  1 offset to begin after (or before, in reverse; '' for the end), 2 limit,
+--       3 '1' for newest first, 4 meta ttl, 5 epoch to begin with
+-- Returns {epoch, offset, entries}.
+local meta, stream = KEYS[1], KEYS[2]
+local limit = tonumber(ARGV[2])
+
+local state = redis.call('HMGET', meta, 'e', 's')
+local epoch, offset = state[1], tonumber(state[2] or 0)
+if not epoch then
+  -- A position handed out now must be the one that the first publish continues.
+  epoch = ARGV[5]
+  redis.call('HSET', meta, 'e', epoch)
+end
+redis.call('EXPIRE', meta, ARGV[4])
+
+local entries = {}
+if limit > 0 and offset > 0 then
+  if ARGV[3] == '1' then
+    local from = ARGV[1] ~= '' and '(' .. ARGV[1] .. '-0' or '+'
+    entries = redis.call('XREVRANGE', stream, from, '-', 'COUNT', limit)
+  else
+    local from = ARGV[1] ~= '' and '(' .. ARGV[1] .. '-0' or '-'
+    entries = redis.call('XRANGE', stream, from, '+', 'COUNT', limit)
+  end
+end
+return {epoch, offset, entries}

@@ -1,0 +1,237 @@
+"""A broker inside one process: the same promises without Redis.
+
+For tests and for a single serving process. Django's threads publish into it while the
+loop listens, so the store is guarded by a lock; messages reach a loop through
+``call_soon_threadsafe``, in the order of the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+
+from .. import wire
+from ..exceptions import BrokerUnavailable
+from ..messages import Draft, Message, Position
+from ..metrics import Metrics
+from ..options import BrokerOptions
+from .base import History, Sink
+from .commands import new_epoch
+
+logger = logging.getLogger("redis_pubsub.broker")
+
+
+class _Channel:
+    """One channel's epoch, offset and stored messages."""
+
+    def __init__(self) -> None:
+        self.epoch = new_epoch()
+        self.offset = 0
+        self.entries: deque[Message] = deque()
+        self.entries_expire_at = 0.0
+        self.expires_at = 0.0
+        self.versions: dict[str, int] = {}
+
+
+class MemoryStore:
+    """What Redis would hold, for all brokers of one name in this process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._channels: dict[str, _Channel] = {}
+        self._brokers: list[MemoryBroker] = []
+
+    @property
+    def has_brokers(self) -> bool:
+        """Whether this process serves anybody."""
+        return bool(self._brokers)
+
+    def attach(self, broker: MemoryBroker) -> None:
+        with self._lock:
+            self._brokers.append(broker)
+
+    def detach(self, broker: MemoryBroker) -> None:
+        with self._lock:
+            if broker in self._brokers:
+                self._brokers.remove(broker)
+
+    def publish(self, drafts: Sequence[Draft], meta_ttl_s: int) -> list[Position | None]:
+        with self._lock:
+            return [self._publish(draft, meta_ttl_s) for draft in drafts]
+
+    def _publish(self, draft: Draft, meta_ttl_s: int) -> Position | None:
+        options, position = draft.options, Position("", 0)
+        if options.has_history or draft.version is not None:
+            channel = self._channel(draft.channel, meta_ttl_s)
+            if draft.version is not None:
+                row = f"{draft.header.model}:{draft.header.pk}"
+                if channel.versions.get(row, -1) > draft.version:
+                    return None
+                channel.versions[row] = draft.version
+            if options.has_history:
+                channel.offset += 1
+                position = Position(channel.epoch, channel.offset)
+                channel.entries.append(
+                    Message(draft.channel, draft.header, draft.raw, position)
+                )
+                while len(channel.entries) > options.history_size:
+                    channel.entries.popleft()
+                channel.entries_expire_at = time.monotonic() + options.history_ttl_s
+        data = wire.frame(wire.encode_header(draft.header), draft.raw, position)
+        for broker in self._brokers:
+            broker.arrived(draft.channel, data)
+        return position
+
+    def history(
+        self, name: str, since: int | None, limit: int, reverse: bool, meta_ttl_s: int
+    ) -> History:
+        with self._lock:
+            channel = self._channel(name, meta_ttl_s)
+            entries = list(channel.entries)
+            position = Position(channel.epoch, channel.offset)
+        if reverse:
+            entries.reverse()
+        if since is not None:
+            entries = [
+                entry
+                for entry in entries
+                if (
+                    entry.position.offset < since
+                    if reverse
+                    else entry.position.offset > since
+                )
+            ]
+        return History(position, entries[: max(0, limit)])
+
+    def flush(self) -> None:
+        """Forget everything, as a Redis without its data."""
+        with self._lock:
+            self._channels.clear()
+
+    def _channel(self, name: str, meta_ttl_s: int) -> _Channel:
+        now = time.monotonic()
+        channel = self._channels.get(name)
+        if channel is None or channel.expires_at < now:
+            channel = self._channels[name] = _Channel()
+        channel.expires_at = now + meta_ttl_s
+        if channel.entries_expire_at < now:
+            channel.entries.clear()
+        return channel
+
+
+@functools.cache
+def store_of(url: str) -> MemoryStore:
+    """The store of a ``memory://`` URL.
+
+    Process-wide by its nature: it stands in for a server that threads and loops share.
+    """
+    return MemoryStore()
+
+
+class MemoryBroker:
+    """The asynchronous side; suspends in every call, as a network does."""
+
+    def __init__(self, options: BrokerOptions, metrics: Metrics) -> None:
+        self._options = options
+        self._store = store_of(options.url)
+        self._wanted: set[str] = set()
+        self._loop = asyncio.get_running_loop()
+        self._sink: Sink | None = None
+        self._held: list[tuple[str, bytes]] | None = None
+
+    @property
+    def is_connected(self) -> bool:
+        return self._sink is not None
+
+    async def start(self, sink: Sink) -> None:
+        await asyncio.sleep(0)
+        self._sink = sink
+        self._store.attach(self)
+
+    async def close(self) -> None:
+        await asyncio.sleep(0)
+        self._store.detach(self)
+        self._sink = None
+
+    async def subscribe(self, channel: str) -> None:
+        await asyncio.sleep(0)
+        if self._sink is None:
+            raise BrokerUnavailable("this broker is closed")
+        self._wanted.add(channel)
+        await asyncio.sleep(0)
+
+    async def unsubscribe(self, channel: str) -> None:
+        await asyncio.sleep(0)
+        self._wanted.discard(channel)
+
+    async def publish(self, drafts: Sequence[Draft]) -> list[Position | None]:
+        await asyncio.sleep(0)
+        return self._store.publish(drafts, self._options.meta_ttl_s)
+
+    async def history(
+        self,
+        channel: str,
+        *,
+        since: int | None = None,
+        limit: int = 100,
+        reverse: bool = False,
+    ) -> History:
+        await asyncio.sleep(0)
+        return self._store.history(channel, since, limit, reverse, self._options.meta_ttl_s)
+
+    def pause(self) -> None:
+        if self._held is None:
+            self._held = []
+
+    def resume(self) -> None:
+        held, self._held = self._held, None
+        for channel, data in held or ():
+            self._deliver(channel, data)
+
+    def arrived(self, channel: str, data: bytes) -> None:
+        """Called by the store, under its lock, from any thread."""
+        if channel in self._wanted and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._deliver, channel, data)
+
+    def _deliver(self, channel: str, data: bytes) -> None:
+        if self._held is not None:
+            self._held.append((channel, data))
+        elif self._sink is not None and channel in self._wanted:
+            self._sink.deliver(channel, data)
+
+
+class BlockingMemoryBroker:
+    """The blocking side, for the threads of the one process."""
+
+    def __init__(self, options: BrokerOptions, metrics: Metrics) -> None:
+        self._options = options
+        self._store = store_of(options.url)
+        self._has_warned = False
+
+    def publish(self, drafts: Sequence[Draft]) -> list[Position | None]:
+        if not self._store.has_brokers and not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "published to %s in a process that serves no sockets: nobody can hear it; "
+                'set REDIS_PUBSUB["url"] to a Redis that all processes share',
+                self._options.url,
+            )
+        return self._store.publish(drafts, self._options.meta_ttl_s)
+
+    def history(
+        self,
+        channel: str,
+        *,
+        since: int | None = None,
+        limit: int = 100,
+        reverse: bool = False,
+    ) -> History:
+        return self._store.history(channel, since, limit, reverse, self._options.meta_ttl_s)
+
+    def close(self) -> None:
+        """Nothing is open."""

@@ -1,0 +1,298 @@
+"""Redis from the event loop: commands through a pool, messages through one connection.
+
+The pub/sub connection is driven here rather than by redis-py's ``PubSub``, so that every
+message that is already in the process is delivered in one turn of the loop, and so that
+what is wanted is replayed by us, with our own answer to every loss.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import redis.asyncio
+from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError
+
+from ..exceptions import BrokerUnavailable
+from ..messages import Draft, Position
+from ..metrics import Metrics
+from ..options import BrokerOptions
+from .base import History, Sink
+from .commands import SCRIPTS, Command, Commands, connection_arguments
+
+logger = logging.getLogger("redis_pubsub.broker")
+
+_NAMES_PER_COMMAND = 512
+_COMMAND_CONNECTIONS = 16
+_BACKOFF_FIRST_S = 0.05
+_BACKOFF_MOST_S = 5.0
+
+
+class RedisBroker:
+    """One pub/sub connection and a pool of command connections.
+
+    Args:
+        options: Address, prefix and times.
+        metrics: Where losses are counted.
+    """
+
+    def __init__(self, options: BrokerOptions, metrics: Metrics) -> None:
+        self._options = options
+        self._metrics = metrics
+        self._commands = Commands(options, metrics)
+        # A repeated publish could arrive twice: whether to repeat is ours to say.
+        common = {**connection_arguments(options), "retry": Retry(NoBackoff(), 0)}
+        self._pool = redis.asyncio.BlockingConnectionPool.from_url(
+            options.url,
+            max_connections=_COMMAND_CONNECTIONS,
+            timeout=options.command_timeout_s,
+            socket_timeout=options.command_timeout_s,
+            **common,
+        )
+        self._redis = redis.asyncio.Redis(connection_pool=self._pool)
+        # No read timeout: a subscriber is silent as long as nobody publishes.
+        self._subscriber_pool = redis.asyncio.ConnectionPool.from_url(
+            options.url, socket_timeout=None, **common
+        )
+        self._subscriptions = _Subscriptions(self._commands)
+        self._connected = asyncio.Event()
+        self._resumed = asyncio.Event()
+        self._resumed.set()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def is_connected(self) -> bool:
+        return self._connected.is_set()
+
+    async def start(self, sink: Sink) -> None:
+        self._task = asyncio.create_task(self._stay_connected(sink), name="redis-pubsub")
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            self._task = None
+        self._subscriptions.fail(BrokerUnavailable("this process is stopping"))
+        await self._redis.aclose()
+        await self._pool.disconnect()
+
+    async def subscribe(self, channel: str) -> None:
+        confirmed = self._subscriptions.want(channel)
+        try:
+            async with asyncio.timeout(self._options.subscribe_timeout_s):
+                await asyncio.shield(confirmed)
+        except TimeoutError:
+            self._metrics.count("subscribe_failed")
+            raise BrokerUnavailable(
+                f"Redis did not confirm a subscription within "
+                f"{self._options.subscribe_timeout_s} s"
+            ) from None
+
+    async def unsubscribe(self, channel: str) -> None:
+        self._subscriptions.forget(channel)
+
+    async def publish(self, drafts: Sequence[Draft]) -> list[Position | None]:
+        replies = await self._run([self._commands.publish(draft) for draft in drafts])
+        return [self._commands.published(reply) for reply in replies]
+
+    async def history(
+        self,
+        channel: str,
+        *,
+        since: int | None = None,
+        limit: int = 100,
+        reverse: bool = False,
+    ) -> History:
+        command = self._commands.history(channel, since, limit, reverse)
+        (reply,) = await self._run([command])
+        return self._commands.read_history(channel, reply)
+
+    def pause(self) -> None:
+        self._resumed.clear()
+
+    def resume(self) -> None:
+        self._resumed.set()
+
+    # -- commands ---------------------------------------------------------------
+
+    async def _run(self, commands: list[Command]) -> list[Any]:
+        try:
+            replies = await self._pipeline(commands)
+            missing = [
+                i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)
+            ]
+            if missing:
+                for script in SCRIPTS:
+                    await self._redis.script_load(script.text)
+                again = await self._pipeline([commands[i] for i in missing])
+                for i, reply in zip(missing, again, strict=True):
+                    replies[i] = reply
+        except (RedisError, OSError) as error:
+            raise BrokerUnavailable(f"Redis: {error}") from error
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise BrokerUnavailable(f"Redis: {reply}") from reply
+        return replies
+
+    async def _pipeline(self, commands: list[Command]) -> list[Any]:
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for command in commands:
+                pipeline.execute_command(*command)
+            replies: list[Any] = await pipeline.execute(raise_on_error=False)
+            return replies
+
+    # -- the pub/sub connection -------------------------------------------------
+
+    async def _stay_connected(self, sink: Sink) -> None:
+        failures = 0
+        while True:
+            connection = self._subscriber_pool.make_connection()  # type: ignore[no-untyped-call]
+            try:
+                await connection.connect()
+                failures = 0
+                await self._serve(connection, sink)
+            except (RedisError, OSError) as error:
+                failures += 1
+                self._metrics.count("redis_connections_lost")
+                logger.warning("the pub/sub connection to Redis is gone: %s", error)
+            except Exception:
+                failures += 1
+                self._metrics.count("broker_crashed")
+                logger.exception("reading from Redis failed; connecting anew")
+            finally:
+                self._connected.clear()
+                await connection.disconnect(nowait=True)
+            # Full jitter: processes that lost one Redis must not come back as one.
+            longest = min(_BACKOFF_MOST_S, _BACKOFF_FIRST_S * 2 ** min(failures, 10))
+            await asyncio.sleep(random.uniform(0, longest))
+
+    async def _serve(self, connection: AbstractConnection, sink: Sink) -> None:
+        self._subscriptions.replay()
+        self._connected.set()
+        writer = asyncio.create_task(self._write(connection), name="redis-pubsub-writer")
+        reader = asyncio.create_task(
+            self._read(connection, sink), name="redis-pubsub-reader"
+        )
+        try:
+            done, _ = await asyncio.wait(
+                [reader, writer], return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done:
+                task.result()
+        finally:
+            for task in (reader, writer):
+                task.cancel()
+            await asyncio.wait([reader, writer])
+
+    async def _write(self, connection: AbstractConnection) -> None:
+        while True:
+            await self._subscriptions.changed.wait()
+            for command in self._subscriptions.take():
+                await connection.send_command(*command)
+
+    async def _read(self, connection: AbstractConnection, sink: Sink) -> None:
+        channels = self._subscriptions.channels
+        while True:
+            if not self._resumed.is_set():
+                await self._resumed.wait()
+            reply = await connection.read_response(timeout=math.inf)
+            kind = reply[0]
+            if kind == b"message":
+                channel = channels.get(reply[1])
+                if channel is not None:
+                    sink.deliver(channel, reply[2])
+            elif kind == b"subscribe":
+                again = self._subscriptions.confirm(reply[1])
+                if again is not None:
+                    sink.resubscribed(again)
+
+
+class _Subscriptions:
+    """What this process wants of Redis, and how much of it Redis has confirmed.
+
+    Redis forgets subscriptions together with the connection, so the wishes live here
+    and are replayed after every reconnect.
+    """
+
+    def __init__(self, commands: Commands) -> None:
+        self._commands = commands
+        self.channels: dict[bytes, str] = {}
+        self._confirmed: dict[str, asyncio.Future[None]] = {}
+        # A confirmation belongs to the oldest request of its channel, so that one that
+        # was answered before a later UNSUBSCRIBE does not pass for the newest.
+        self._unanswered: Counter[bytes] = Counter()
+        self._queue: list[tuple[str, bytes]] = []
+        self.changed = asyncio.Event()
+
+    def want(self, channel: str) -> asyncio.Future[None]:
+        confirmed = self._confirmed.get(channel)
+        if confirmed is None:
+            confirmed = asyncio.get_running_loop().create_future()
+            self._confirmed[channel] = confirmed
+            key = self._commands.live(channel)
+            self.channels[key] = channel
+            self._ask("SUBSCRIBE", key)
+        return confirmed
+
+    def forget(self, channel: str) -> None:
+        confirmed = self._confirmed.pop(channel, None)
+        if confirmed is not None:
+            confirmed.cancel()
+            key = self._commands.live(channel)
+            self.channels.pop(key, None)
+            self._ask("UNSUBSCRIBE", key)
+
+    def confirm(self, key: bytes) -> str | None:
+        """Note Redis' answer; the channel's name if it was confirmed before."""
+        self._unanswered[key] -= 1
+        if self._unanswered[key] > 0:
+            return None
+        del self._unanswered[key]
+        channel = self.channels.get(key)
+        if channel is None:
+            return None
+        confirmed = self._confirmed[channel]
+        if confirmed.done():
+            return channel
+        confirmed.set_result(None)
+        return None
+
+    def replay(self) -> None:
+        self._unanswered.clear()
+        self._queue.clear()
+        for key in self.channels:
+            self._ask("SUBSCRIBE", key)
+
+    def take(self) -> list[tuple[Any, ...]]:
+        """Commands to send now; neighbours of one kind share a command."""
+        commands: list[tuple[Any, ...]] = []
+        last: list[Any] = []
+        for name, key in self._queue:
+            if not last or last[0] != name or len(last) > _NAMES_PER_COMMAND:
+                last = [name]
+                commands.append(())
+            last.append(key)
+            commands[-1] = tuple(last)
+        self._queue.clear()
+        self.changed.clear()
+        return commands
+
+    def fail(self, error: Exception) -> None:
+        for confirmed in self._confirmed.values():
+            if not confirmed.done():
+                confirmed.set_exception(error)
+                confirmed.exception()
+
+    def _ask(self, name: str, key: bytes) -> None:
+        if name == "SUBSCRIBE":
+            self._unanswered[key] += 1
+        self._queue.append((name, key))
+        self.changed.set()

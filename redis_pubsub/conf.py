@@ -1,0 +1,165 @@
+"""``settings.REDIS_PUBSUB``, read when it is needed and checked once.
+
+Everything below this floor gets its options from here as values, so that nothing is
+frozen at import and ``override_settings`` works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+from urllib.parse import quote
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+
+from .broker import MEMORY
+from .options import (
+    CHANNEL_OPTION_NAMES,
+    LIMIT_NAMES,
+    BrokerOptions,
+    ChannelOptions,
+    ChannelRules,
+    Limits,
+)
+
+SETTING = "REDIS_PUBSUB"
+URL_SCHEMES = ("redis://", "rediss://", "unix://", MEMORY)
+ADDRESS_KEYS = ("address", "db", "username", "password")
+MODEL_CHANNEL = ChannelOptions(history_size=100, history_ttl_s=600, positioned=True)
+"""What a channel gets that carries models, where no rule names it."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """The setting, with its defaults. The keys are described in
+    docs/reference/settings.rst."""
+
+    url: str = "redis://localhost:6379/0"
+    prefix: str = "pubsub"
+    tokenauth_method: tuple[str, ...] = ("redis_pubsub.auth.authtoken_method",)
+    websocket_url_prefix: str = ""
+    append_slash: bool = True
+    token_in_query: bool = False
+    allowed_origins: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1", "unix")
+    authorize_method: str = ""
+    publishable_models: tuple[str, ...] = ()
+    envelope_key: str = ""
+    outbox: bool = False
+    channels: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    live: Mapping[str, Any] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+    db_threads: int = 8
+    drain_s: float = 10.0
+    host: str = "localhost"
+    port: int = 8000
+    channel_rules: ChannelRules = field(default_factory=lambda: ChannelRules({}))
+
+    def channel_options(self, channel: str) -> ChannelOptions:
+        """What holds for a channel that carries any values."""
+        return self.channel_rules(channel)
+
+    def model_channel_options(self, channel: str) -> ChannelOptions:
+        """What holds for a channel that carries models: a history by default."""
+        return self.channel_rules.find(channel) or MODEL_CHANNEL
+
+    def broker_options(self) -> BrokerOptions:
+        return BrokerOptions(
+            url=self.url,
+            prefix=self.prefix,
+            channel_options=self.channel_options,
+            subscribe_timeout_s=self.limits.subscribe_timeout_s,
+        )
+
+
+KEYS = frozenset(f.name for f in fields(Config)) - {"channel_rules"} | set(ADDRESS_KEYS)
+_LISTS = ("tokenauth_method", "allowed_origins", "trusted_proxies", "publishable_models")
+
+
+def read(values: Mapping[str, Any]) -> Config:
+    """Make a `Config` of a setting.
+
+    Raises:
+        ImproperlyConfigured: A value is of the wrong kind. Unknown keys pass: the
+            system check ``redis_pubsub.E001`` reports them.
+    """
+    known = {key: value for key, value in values.items() if key in KEYS}
+    address = {key: known.pop(key) for key in ADDRESS_KEYS if key in known}
+    if address and "url" not in known:
+        known["url"] = _url(address)
+    if not str(known.get("url", MEMORY)).startswith(URL_SCHEMES):
+        raise ImproperlyConfigured(
+            f'{SETTING}["url"] must begin with one of {", ".join(URL_SCHEMES)}'
+        )
+    known.setdefault("append_slash", settings.APPEND_SLASH)
+    for key in _LISTS:
+        if key in known:
+            value = known[key]
+            known[key] = (value,) if isinstance(value, str) else tuple(value)
+    try:
+        known["limits"] = _limits(known.get("limits", {}))
+        known["channel_rules"] = _rules(known.get("channels", {}))
+        return Config(**known)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ImproperlyConfigured(f"{SETTING}: {error}") from error
+
+
+def _limits(values: Mapping[str, Any]) -> Limits:
+    unknown = sorted(set(values) - LIMIT_NAMES)
+    if unknown:
+        raise ValueError(f'unknown in "limits": {", ".join(unknown)}')
+    return Limits(**values)
+
+
+def _rules(values: Mapping[str, Mapping[str, Any]]) -> ChannelRules:
+    for pattern, options in values.items():
+        unknown = sorted(set(options) - CHANNEL_OPTION_NAMES)
+        if unknown:
+            raise ValueError(f'unknown in "channels" for {pattern!r}: {", ".join(unknown)}')
+    return ChannelRules(values)
+
+
+def _url(address: Mapping[str, Any]) -> str:
+    """The URL of version 1.0's ``address``, ``db`` and ``password``."""
+    where = address.get("address", ("localhost", 6379))
+    login = ""
+    if address.get("password") or address.get("username"):
+        username = quote(str(address.get("username") or ""), safe="")
+        login = f"{username}:{quote(str(address.get('password') or ''), safe='')}@"
+    db = address.get("db", 0)
+    if isinstance(where, str):
+        return f"unix://{login}{where}?db={db}"
+    host, port = where
+    return f"redis://{login}{host}:{port}/{db}"
+
+
+class _Current:
+    """The active configuration; read at first use, dropped when the setting changes."""
+
+    def __init__(self) -> None:
+        self._config: Config | None = None
+        setting_changed.connect(self._changed)
+
+    def get(self) -> Config:
+        if self._config is None:
+            self._config = read(getattr(settings, SETTING, {}))
+        return self._config
+
+    def _changed(self, *, setting: str, **kwargs: Any) -> None:
+        if setting in (SETTING, "APPEND_SLASH"):
+            self._config = None
+
+
+_current = _Current()
+
+
+def get_config() -> Config:
+    """The active configuration.
+
+    Raises:
+        ImproperlyConfigured: See `read`.
+    """
+    return _current.get()

@@ -1,0 +1,71 @@
+"""The open sockets of a process, so that it can say goodbye to them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Protocol
+
+from aiohttp import WSCloseCode
+
+from ...engine import Engine
+
+logger = logging.getLogger("redis_pubsub.websockets")
+
+GOING_AWAY = "the server is restarting"
+
+
+class Connection(Protocol):
+    """One open socket."""
+
+    async def go_away(self, code: int, reason: str) -> None:
+        """Close it and wait for the client's answer."""
+
+    def hang_up(self, code: int, reason: str) -> None:
+        """Close it without waiting."""
+
+
+class Connections:
+    """The open sockets of one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._open: set[Connection] = set()
+        self._is_draining = False
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether new sockets are refused: this process is about to end."""
+        return self._is_draining
+
+    def add(self, connection: Connection) -> None:
+        self._open.add(connection)
+
+    def discard(self, connection: Connection) -> None:
+        self._open.discard(connection)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Close every socket with 1001 while its client can still answer.
+
+        Those that do not within the time are hung up on.
+        """
+        self._is_draining = True
+        if self._open:
+            logger.info("closing %d socket(s)", len(self._open))
+            tasks = [
+                asyncio.create_task(connection.go_away(WSCloseCode.GOING_AWAY, GOING_AWAY))
+                for connection in self._open
+            ]
+            _, late = await asyncio.wait(tasks, timeout=timeout_s)
+            for task in late:
+                task.cancel()
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Close every socket with 1001 now."""
+        self._is_draining = True
+        for connection in list(self._open):
+            connection.hang_up(WSCloseCode.GOING_AWAY, GOING_AWAY)

@@ -1,0 +1,11 @@
+"""The site of ``DJANGO_SETTINGS_MODULE`` for gunicorn, without a ``deployment.py``.
+
+``gunicorn redis_pubsub.contrib.websockets.deploy:application
+--worker-class aiohttp.worker.GunicornWebWorker``
+"""
+
+from __future__ import annotations
+
+from .server import get_runner_factory
+
+application = get_runner_factory()

@@ -1,0 +1,58 @@
+"""Finding the handlers of every installed app, and saying loudly what is wrong."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+from django.apps import apps
+
+from ...exceptions import HandlerConfigError
+from .handlers import Route
+
+MODULE = "websockets"
+LISTS = ("handlerconf", "handlersconf")
+
+
+def load_handlers() -> list[Route]:
+    """The handlers that the ``websockets`` modules (or packages) of all installed apps
+    list in ``handlerconf``.
+
+    Raises:
+        HandlerConfigError: A module does not import, or lists something that is no
+            handler; names app, module and name.
+    """
+    handlers: list[Route] = []
+    for app in apps.get_app_configs():
+        path = f"{app.name}.{MODULE}"
+        if find_spec(path) is None:
+            continue
+        try:
+            module = import_module(path)
+        except Exception as error:
+            raise HandlerConfigError(
+                f"app {app.label!r}: {path} does not import: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        handlers += [_handler(app.label, module, name) for name in _names(module)]
+    return handlers
+
+
+def _names(module: ModuleType) -> list[Any]:
+    return [name for attribute in LISTS for name in getattr(module, attribute, ())]
+
+
+def _handler(app: str, module: ModuleType, name: Any) -> Route:
+    handler = getattr(module, name, None) if isinstance(name, str) else name
+    if not isinstance(handler, Route):
+        raise HandlerConfigError(
+            f"app {app!r}: {module.__name__} lists {name!r} in its handlerconf, "
+            + (
+                "but has nothing of that name"
+                if handler is None
+                else "which is not decorated with @websocket or @websocket_pubsub"
+            )
+        )
+    return handler

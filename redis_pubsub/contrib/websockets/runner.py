@@ -1,0 +1,102 @@
+"""An aiohttp runner that ends well: sockets are closed while their clients are heard."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import signal
+import threading
+from typing import Any
+
+from aiohttp import http_parser, web
+from aiohttp.web_log import AccessLogger
+
+from .connections import Connections
+from .keys import ENGINE
+
+KEEPALIVE_S = 75.0
+SHUTDOWN_S = 10.0
+_token = re.compile(r"([?&]token=)[^&\s\"]*")
+
+
+class RedactingAccessLogger(AccessLogger):
+    """Writes ``token=…`` where a query carries a token."""
+
+    @staticmethod
+    def _format_r(request: web.BaseRequest, *args: Any) -> str:
+        line = f"{request.method} {request.path_qs} HTTP/{request.version.major}"
+        return _token.sub(r"\1…", f"{line}.{request.version.minor}")
+
+    @staticmethod
+    def _format_referer(request: web.BaseRequest) -> str:
+        return _token.sub(r"\1…", request.headers.get("Referer", "-"))
+
+
+class Runner(web.AppRunner):
+    """What gunicorn's stock aiohttp worker runs; see `get_runner_factory`.
+
+    Args:
+        app: The application.
+        drain_s: How long sockets may take to close.
+        hides_tokens: Whether access logs must be cleaned of tokens.
+        access_log: Where requests are logged; by default gunicorn's access log, if it
+            has one.
+    """
+
+    __slots__ = ("_drain_s",)
+
+    def __init__(
+        self,
+        app: web.Application,
+        *,
+        drain_s: float,
+        hides_tokens: bool = False,
+        access_log: logging.Logger | None = None,
+    ) -> None:
+        refuse_slow_parser()
+        if access_log is None:
+            gunicorns = logging.getLogger("gunicorn.access")
+            access_log = gunicorns if gunicorns.handlers else None
+        super().__init__(
+            app,
+            access_log=access_log,
+            access_log_class=RedactingAccessLogger if hides_tokens else AccessLogger,
+            # Django sees bodies as they were sent, and their size is what limits measure.
+            auto_decompress=False,
+            keepalive_timeout=KEEPALIVE_S,
+            shutdown_timeout=SHUTDOWN_S,
+        )
+        self._drain_s = drain_s
+
+    async def setup(self) -> None:
+        await super().setup()
+        if threading.current_thread() is threading.main_thread():
+            # The worker looks once a second whether it should end; SIGINT wakes it.
+            asyncio.get_running_loop().add_signal_handler(
+                signal.SIGTERM, signal.raise_signal, signal.SIGINT
+            )
+
+    async def cleanup(self) -> None:
+        """Stop to accept, close the sockets, then what aiohttp does."""
+        for site in list(self.sites):
+            await site.stop()
+        engine = self.app.get(ENGINE)
+        if engine is not None:
+            await engine.part(Connections).drain(self._drain_s)
+        await super().cleanup()
+
+
+def refuse_slow_parser() -> None:
+    """aiohttp's pure-Python parser is slow and less strict; it must be asked for.
+
+    Raises:
+        RuntimeError: The C parser is missing and ``AIOHTTP_NO_EXTENSIONS`` is not set.
+    """
+    is_python = http_parser.HttpRequestParser is http_parser.HttpRequestParserPy
+    if is_python and not os.environ.get("AIOHTTP_NO_EXTENSIONS"):
+        raise RuntimeError(
+            "aiohttp's C parser is missing: reinstall aiohttp from a wheel, or set "
+            "AIOHTTP_NO_EXTENSIONS=1 to accept the slower and less strict one"
+        )

@@ -1,0 +1,257 @@
+"""The socket a handler gets: sends at once, always reads, never grows without bound."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import uuid
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from typing import Any
+
+from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_websocket import WS_CLOSED_MESSAGE
+
+from ...frames import BINARY, TEXT, cut_reason, frame
+from ...metrics import Metrics
+from ...options import Limits
+from ...readers.delivery import on_loop
+
+logger = logging.getLogger("redis_pubsub.websockets")
+
+CLOSE_TRY_AGAIN = 1013
+CLOSE_SLOW = 3008
+_CLOSE_DEADLINE_S = 10.0
+_ENDS = (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR)
+
+
+class HandlerSocket(web.WebSocketResponse):
+    """aiohttp's socket, with sends that need no ``await`` and a pump that always reads.
+
+    ``send_str``, ``send_bytes`` and ``send_json`` put the frame on the wire at once, also
+    from a plain callback in a thread, and return something that may be awaited: it is
+    done when the client keeps up. What a client sends waits for ``receive``, bounded.
+
+    Args:
+        limits: Bounds and heartbeat.
+        metrics: Where losses are counted.
+        protocols: Subprotocols offered to the client.
+        max_message_bytes: Largest message taken from the client.
+
+    Attributes:
+        id: Unguessable, unique in the cluster.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        metrics: Metrics,
+        protocols: Iterable[str] = (),
+        max_message_bytes: int | None = None,
+    ) -> None:
+        super().__init__(
+            heartbeat=limits.heartbeat_s,
+            compress=False,
+            max_msg_size=max_message_bytes or limits.command_bytes,
+            protocols=protocols,
+            timeout=_CLOSE_DEADLINE_S,
+        )
+        self.id = uuid.uuid4().hex
+        self._limits = limits
+        self._metrics = metrics
+        self._out: asyncio.Transport | None = None
+        self._head: AbstractStreamWriter | None = None
+        self._inbox: deque[WSMessage] = deque()
+        self._inbox_bytes = 0
+        self._receiver: asyncio.Future[None] | None = None
+        self._is_over = False
+        self._closing_task: asyncio.Task[bool] | None = None
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
+        writer = await super().prepare(request)
+        self._out = request.transport
+        self._head = writer
+        return writer
+
+    # -- sending ---------------------------------------------------------------------
+
+    def send_str(self, data: str, compress: int | None = None) -> Sent:  # type: ignore[override]
+        """Send text; the result may be awaited."""
+        if not isinstance(data, str):
+            raise TypeError(f"send_str() takes a str, not {type(data).__name__}")
+        return self._send(frame(data.encode(), TEXT))
+
+    def send_bytes(  # type: ignore[override]
+        self, data: bytes | bytearray | memoryview, compress: int | None = None
+    ) -> Sent:
+        """Send a binary message; the result may be awaited."""
+        return self._send(frame(bytes(data), BINARY))
+
+    def send_json(  # type: ignore[override]
+        self,
+        data: Any,
+        compress: int | None = None,
+        *,
+        dumps: Callable[[Any], str] = json.dumps,
+    ) -> Sent:
+        """Send a value as JSON; the result may be awaited."""
+        return self.send_str(dumps(data))
+
+    def _send(self, data: bytes) -> Sent:
+        if self._loop is None:
+            raise RuntimeError("Call .prepare() first")
+        on_loop(self._loop, self.write_frames, data)
+        return Sent(self)
+
+    def write_frames(self, data: bytes) -> None:
+        """Write ready-made frames now: the hub's path. Never blocks, never raises.
+
+        A client that has not taken ``send_buffer_bytes`` of earlier writes is closed with
+        3008 instead.
+        """
+        out = self._out
+        if out is None:
+            return
+        if out.is_closing():
+            self._out = None
+        elif out.get_write_buffer_size() > self._limits.send_buffer_bytes:
+            self._metrics.count("slow_disconnects")
+            self.abandon(CLOSE_SLOW, "slow")
+        else:
+            out.write(data)
+
+    async def drain(self) -> None:
+        """Wait until the client takes what was sent.
+
+        Raises:
+            ConnectionResetError: The socket is closed.
+        """
+        if self._out is None or self._head is None:
+            raise ConnectionResetError("Cannot write to closing transport")
+        await self._head.drain()
+
+    def abandon(self, code: int, reason: str) -> None:
+        """Close without waiting for anything: a close frame, then the end of it."""
+        out, self._out = self._out, None
+        if out is not None and not out.is_closing():
+            out.write(frame(code.to_bytes(2, "big") + cut_reason(reason), 0x88))
+            assert self._loop is not None, "set by prepare()"
+            self._loop.call_later(_CLOSE_DEADLINE_S, out.abort)
+            # What the client answers is read, so that it sees the code and not a reset.
+
+    # -- closing ---------------------------------------------------------------------
+
+    def close(  # type: ignore[override]
+        self,
+        *,
+        code: int = WSCloseCode.OK,
+        message: bytes | str = b"",
+        drain: bool = True,
+    ) -> Closing:
+        """Close; starts at once and may be awaited. The reason is cut to 123 bytes."""
+        text = message.decode("utf-8", "replace") if isinstance(message, bytes) else message
+        if self._loop is None:
+            raise RuntimeError("Call .prepare() first")
+        on_loop(self._loop, self._start_close, code, cut_reason(text), drain)
+        return Closing(self)
+
+    def _start_close(self, code: int, reason: bytes, drain: bool) -> None:
+        # Nothing of ours may follow the close frame.
+        self._out = None
+        if self._closing_task is None:
+            self._closing_task = asyncio.create_task(
+                super().close(code=code, message=reason, drain=drain)
+            )
+
+    # -- receiving -------------------------------------------------------------------
+
+    async def pump(self) -> None:
+        """Read until the client is gone; owned by the connection."""
+        try:
+            while True:
+                message = await super().receive()
+                if message.type in _ENDS:
+                    break
+                self._keep(message)
+        finally:
+            self._is_over = True
+            self._out = None
+            self._wake()
+
+    def _keep(self, message: WSMessage) -> None:
+        self._inbox.append(message)
+        self._inbox_bytes += len(message.data) if message.data else 0
+        if (
+            len(self._inbox) > self._limits.receive_messages
+            or self._inbox_bytes > self._limits.receive_bytes
+        ):
+            self._metrics.count("unread_disconnects")
+            self._inbox.clear()
+            self._inbox_bytes = 0
+            self.abandon(WSCloseCode.POLICY_VIOLATION, "the server does not read")
+            return
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._receiver is not None and not self._receiver.done():
+            self._receiver.set_result(None)
+
+    async def receive(self, timeout: float | None = None) -> WSMessage:
+        """The next message; ``CLOSED`` once the client is gone.
+
+        Raises:
+            RuntimeError: Somebody receives already: a callback must not.
+            TimeoutError: Nothing came in time.
+        """
+        if self._receiver is not None:
+            raise RuntimeError(
+                "this socket is being received from already; only the handler receives, "
+                "a callback must not"
+            )
+        if not self._inbox and not self._is_over:
+            assert self._loop is not None, "set by prepare()"
+            self._receiver = self._loop.create_future()
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._receiver
+            finally:
+                self._receiver = None
+        if not self._inbox:
+            return WS_CLOSED_MESSAGE
+        message = self._inbox.popleft()
+        self._inbox_bytes -= len(message.data) if message.data else 0
+        return message
+
+
+class Sent:
+    """A frame on its way; awaiting it waits until the client keeps up."""
+
+    __slots__ = ("_socket",)
+
+    def __init__(self, socket: HandlerSocket) -> None:
+        self._socket = socket
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return self._socket.drain().__await__()
+
+    __iter__ = __await__
+
+
+class Closing:
+    """A close on its way; awaiting it waits for the client's answer."""
+
+    __slots__ = ("_socket",)
+
+    def __init__(self, socket: HandlerSocket) -> None:
+        self._socket = socket
+
+    def __await__(self) -> Generator[Any, None, bool]:
+        return self._wait().__await__()
+
+    __iter__ = __await__
+
+    async def _wait(self) -> bool:
+        task = self._socket._closing_task
+        return await asyncio.shield(task) if task is not None else False

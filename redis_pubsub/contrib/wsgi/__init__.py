@@ -1,0 +1,14 @@
+"""Django's pages from an aiohttp application: one process serves sockets and pages.
+
+Takes a WSGI application and knows nothing else of this package.
+Contract: docs/topics/serving.rst.
+"""
+
+from __future__ import annotations
+
+from .handler import WSGIHandler
+from .head import BrokenResponse
+from .options import WSGIOptions
+from .proxies import Client, TrustedProxies
+
+__all__ = ["BrokenResponse", "Client", "TrustedProxies", "WSGIHandler", "WSGIOptions"]

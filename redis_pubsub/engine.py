@@ -1,0 +1,155 @@
+"""What one event loop serves with: broker, hub, database door, control channel.
+
+An aiohttp application starts one for its life; without an application (a script, a
+test) the first reader starts one for its loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import msgspec
+
+from .broker import open_broker
+from .conf import Config, get_config
+from .db import Orm
+from .hub import Hub
+from .messages import Message, reserved_channel
+from .metrics import Metrics
+
+logger = logging.getLogger("redis_pubsub.engine")
+
+CONTROL_CHANNEL = reserved_channel("control")
+
+
+class ControlEvent(msgspec.Struct, omit_defaults=True):
+    """Something that serving processes should look at again.
+
+    Attributes:
+        kind: ``subscriptions`` (of these users), or ``all`` after messages were missed.
+        users: Primary keys as text.
+    """
+
+    kind: str
+    users: list[str] = []
+
+
+class Control:
+    """Feeds control events to those who hold what they speak of."""
+
+    framing = None
+    connection_id = ""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._decoder = msgspec.json.Decoder(ControlEvent)
+        self.handlers: list[Callable[[ControlEvent], None]] = []
+
+    def offer(self, messages: list[Message]) -> None:
+        for message in messages:
+            try:
+                event = self._decoder.decode(message.raw)
+            except msgspec.MsgspecError:
+                self._metrics.count("malformed_messages")
+            else:
+                self._tell(event)
+
+    def position_lost(self, channel: str) -> None:
+        self._tell(ControlEvent(kind="all"))
+
+    def _tell(self, event: ControlEvent) -> None:
+        for handler in self.handlers:
+            try:
+                handler(event)
+            except Exception:
+                self._metrics.count("control_errors")
+                logger.exception("handling %r failed", event)
+
+
+class Engine:
+    """Owned by whoever starts it; everything in it ends with `close`.
+
+    Attributes:
+        config: The settings it was started with.
+        metrics: This process's counters.
+        hub: Feeds listeners.
+        orm: Runs blocking database work.
+        control: Feeds control events.
+        parts: What upper floors attach, by their own type; see `part`.
+    """
+
+    def __init__(self, config: Config, *, in_test_thread: bool = False) -> None:
+        self.config = config
+        self.metrics = Metrics()
+        self.orm = Orm(
+            config.db_threads, config.limits.db_waiting, in_test_thread=in_test_thread
+        )
+        self.hub = Hub(open_broker(config.broker_options(), self.metrics), self.metrics)
+        self.control = Control(self.metrics)
+        self.loop = asyncio.get_running_loop()
+        self.closing = AsyncExitStack()
+        self._parts: dict[type[Any], Any] = {}
+        self._watch: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Connect in the background and become the loop's engine."""
+        await self.hub.start()
+        self._watch = asyncio.create_task(self._hear_control(), name="redis-pubsub-control")
+        _engines[self.loop] = self
+
+    async def close(self) -> None:
+        """Give everything back; idempotent."""
+        if _engines.get(self.loop) is self:
+            del _engines[self.loop]
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.wait([self._watch])
+            self._watch = None
+        await self.closing.aclose()
+        await self.hub.close()
+        self.orm.close()
+
+    def part(self, kind: type[Any]) -> Any:
+        """The one object of an upper floor's class in this engine, made at first use
+        by ``kind(engine)``."""
+        if kind not in self._parts:
+            self._parts[kind] = kind(self)
+        return self._parts[kind]
+
+    async def _hear_control(self) -> None:
+        """Listen to the control channel, however long Redis needs to be there."""
+        while True:
+            try:
+                await self.hub.listen(CONTROL_CHANNEL, self.control)
+            except Exception:
+                self.metrics.count("control_errors")
+                logger.warning("the control channel is not heard yet; trying again")
+                await asyncio.sleep(1)
+            else:
+                # What changed before this moment was not heard.
+                self.control.position_lost(CONTROL_CHANNEL)
+                return
+
+
+# A loop has at most one engine. The table is what makes `subscription.get_reader()` work
+# without handing the engine through user code; it forgets loops that are gone.
+_engines: WeakKeyDictionary[asyncio.AbstractEventLoop, Engine] = WeakKeyDictionary()
+
+
+def current_engine() -> Engine | None:
+    """The engine of the running loop, if one was started."""
+    return _engines.get(asyncio.get_running_loop())
+
+
+async def start_engine() -> Engine:
+    """The running loop's engine, started now if there is none."""
+    engine = current_engine()
+    if engine is None:
+        engine = Engine(get_config())
+        await engine.start()
+    return engine

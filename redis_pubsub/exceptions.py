@@ -1,0 +1,106 @@
+"""Every error this package raises on purpose.
+
+One root, so that a caller can catch "something about publishing" in one line.
+A caller's own mistake stays a ``TypeError`` or ``ValueError`` as well, and says
+what was wrong and what the limit is.
+"""
+
+from __future__ import annotations
+
+
+class PubSubError(Exception):
+    """Root of every error this package raises on purpose."""
+
+
+class BrokerUnavailable(PubSubError):
+    """Redis did not answer in time, or refused.
+
+    Raised where a caller asked for an answer (``apublish(strict=True)``, a
+    listen); a save never sees it.
+    """
+
+
+class InvalidChannelName(PubSubError, ValueError):
+    """A channel's name is empty, too long or has control characters."""
+
+
+class InvalidPayload(PubSubError, ValueError):
+    """A payload is not one JSON document of a permitted size."""
+
+
+class PayloadTooLarge(InvalidPayload):
+    """A payload is over the limit.
+
+    Attributes:
+        size_bytes: What the encoded payload measures.
+        limit_bytes: The largest allowed, ``REDIS_PUBSUB["limits"]["message_bytes"]``.
+    """
+
+    def __init__(self, size_bytes: int, limit_bytes: int) -> None:
+        super().__init__(
+            f"the payload is {size_bytes} bytes as JSON, the limit is {limit_bytes}; "
+            'send less, or raise REDIS_PUBSUB["limits"]["message_bytes"]'
+        )
+        self.size_bytes = size_bytes
+        self.limit_bytes = limit_bytes
+
+
+class MalformedMessage(PubSubError):
+    """Something on a Redis channel is not a message of ours: count it and go on."""
+
+
+class PositionLost(PubSubError):
+    """Messages of a channel may have been missed; reload the state.
+
+    Attributes:
+        channel: The channel's name.
+    """
+
+    def __init__(self, channel: str) -> None:
+        super().__init__(f"messages of {channel!r} may have been missed; reload the state")
+        self.channel = channel
+
+
+class ReaderExists(PubSubError):
+    """A manager already has a reader of this channel."""
+
+    def __init__(self, channel: str) -> None:
+        super().__init__(
+            f"this manager already reads {channel!r}; add your function to that reader: "
+            f"manager.readers[{channel!r}].callback(function)"
+        )
+
+
+class NoCallback(PubSubError):
+    """``listen()`` was called on a reader that nobody takes messages from."""
+
+    def __init__(self, channel: str) -> None:
+        super().__init__(
+            f"the reader of {channel!r} has no callback; decorate a function with "
+            "@reader.callback, or use `async for message in reader`"
+        )
+
+
+class ReaderTooSlow(PubSubError):
+    """More messages wait for a reader's callbacks than it may keep; it was ended.
+
+    Attributes:
+        channel: The channel's name.
+        limit: ``REDIS_PUBSUB["limits"]["reader_messages"]``.
+    """
+
+    def __init__(self, channel: str, limit: int) -> None:
+        super().__init__(
+            f"more than {limit} messages of {channel!r} wait for a reader's callbacks; "
+            "make them faster, or reconnect and resume"
+        )
+        self.channel = channel
+        self.limit = limit
+
+
+class PoolBusy(PubSubError):
+    """Too many database calls wait for a thread; the caller should back off."""
+
+
+class HandlerConfigError(PubSubError):
+    """A ``websockets.py`` does not import or names a handler that is not there."""

@@ -1,0 +1,51 @@
+"""What models need of the floors above them; filled by ``apps.ready()``.
+
+A model may publish and give a reader, yet must not import who does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+
+def _not_ready(*args: Any, **kwargs: Any) -> Any:
+    raise RuntimeError(
+        "models cannot publish before django.setup() has run with "
+        '"redis_pubsub" in INSTALLED_APPS'
+    )
+
+
+class Hooks:
+    """The functions that models call.
+
+    Attributes:
+        publish_instance: ``(channel_name, instance, *, event, fields, using)``.
+        announce_subscribers: ``(user_pks, *, using)``: their subscriptions changed.
+        make_reader: ``(subscription, manager)`` to a ``ChannelReader``.
+    """
+
+    publish_instance: Callable[..., None] = staticmethod(_not_ready)
+    announce_subscribers: Callable[..., None] = staticmethod(_not_ready)
+    make_reader: Callable[..., Any] = staticmethod(_not_ready)
+
+
+hooks = Hooks()
+
+_is_muted: ContextVar[bool] = ContextVar("redis_pubsub_muted", default=False)
+
+
+@contextmanager
+def muted() -> Iterator[None]:
+    """Saves and deletes inside publish nothing."""
+    token = _is_muted.set(True)
+    try:
+        yield
+    finally:
+        _is_muted.reset(token)
+
+
+def is_muted() -> bool:
+    return _is_muted.get()

@@ -1,0 +1,360 @@
+"""Fan-out: many listeners in one process, one Redis subscription a channel.
+
+Knows a broker and messages; knows no Django, no sockets, no JSON.
+Order: a listener gets one channel's messages as the broker delivered them.
+
+A listener is one of two kinds. A `FrameListener` takes bytes: its `Framing` turns each
+message into a frame once per process, the frames of one loop turn are joined once, and
+every listener of that framing gets one ``write`` of the same bytes. A `MessageListener`
+takes the messages themselves. On this path there is no task, no queue, no lock and no
+await per listener.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Generator
+from typing import Protocol
+
+from . import wire
+from .broker import Broker
+from .exceptions import MalformedMessage
+from .frames import Framing
+from .messages import Message, Position
+from .metrics import Metrics, Occasionally
+
+logger = logging.getLogger("redis_pubsub.hub")
+
+WRITES_PER_TURN = 256
+"""After so many writes a flush lets the loop serve others."""
+BATCH_BYTES = 1_048_576
+"""What one flush of a channel takes at most."""
+BACKLOG_HIGH_BYTES = 16_777_216
+"""With more than this waiting to be flushed, the broker is asked to pause."""
+BACKLOG_LOW_BYTES = 4_194_304
+LEAVE_DELAY_S = 1.0
+"""How long a channel without listeners stays subscribed: page changes come and go."""
+
+
+class FrameListener(Protocol):
+    """Something that takes ready-made frames.
+
+    Attributes:
+        framing: Its kind of frame; ``None`` for a `MessageListener`.
+        connection_id: Id of the connection it belongs to, or ``""``.
+    """
+
+    @property
+    def framing(self) -> Framing: ...
+
+    @property
+    def connection_id(self) -> str: ...
+
+    def write(self, data: bytes) -> None:
+        """One or more frames of one channel, in order. Must not block or raise."""
+
+    def position_lost(self, channel: str) -> None:
+        """Messages of this channel may have been missed."""
+
+
+class MessageListener(Protocol):
+    """Something that takes messages."""
+
+    @property
+    def framing(self) -> None: ...
+
+    @property
+    def connection_id(self) -> str: ...
+
+    def offer(self, messages: list[Message]) -> None:
+        """Messages of one channel, in order. Must not block or raise."""
+
+    def position_lost(self, channel: str) -> None:
+        """Messages of this channel may have been missed."""
+
+
+Listener = FrameListener | MessageListener
+
+
+class _Feed:
+    """One channel as this process hears it."""
+
+    def __init__(self, channel: str) -> None:
+        self.channel = channel
+        # By kind of frame; the value is the sequence number of the first message that
+        # the listener may get, so that it misses and repeats none of a running flush.
+        self.groups: dict[Framing | None, dict[Listener, int]] = {}
+        self.pending: list[Message] = []
+        self.arrived = 0
+        self.position: Position | None = None
+        self.is_flushing = False
+        self.leaving: asyncio.TimerHandle | None = None
+        self.subscribed: asyncio.Task[None] | None = None
+
+    @property
+    def has_listeners(self) -> bool:
+        return any(self.groups.values())
+
+    def listeners(self) -> list[Listener]:
+        return [listener for group in self.groups.values() for listener in group]
+
+
+class Hub:
+    """Feeds the listeners of one process.
+
+    Args:
+        broker: Where messages come from; started and closed with the hub.
+        metrics: Where losses are counted.
+    """
+
+    def __init__(self, broker: Broker, metrics: Metrics) -> None:
+        self.broker = broker
+        self.metrics = metrics
+        self._feeds: dict[str, _Feed] = {}
+        self._due: deque[_Feed] = deque()
+        self._running: deque[Generator[None, None, None]] = deque()
+        self._backlog_bytes = 0
+        self._is_paused = False
+        self._turn_handle: asyncio.Handle | None = None
+        self._loop = asyncio.get_running_loop()
+        self._leaves: set[asyncio.Task[None]] = set()
+        self._may_log = Occasionally()
+
+    async def start(self) -> None:
+        await self.broker.start(self)
+
+    async def close(self) -> None:
+        """End deliveries and give the broker back."""
+        for feed in self._feeds.values():
+            if feed.leaving is not None:
+                feed.leaving.cancel()
+        if self._turn_handle is not None:
+            self._turn_handle.cancel()
+        for task in self._leaves:
+            task.cancel()
+        await self.broker.close()
+        self._feeds.clear()
+
+    @property
+    def channels(self) -> dict[str, int]:
+        """Channels with listeners, and how many."""
+        return {
+            feed.channel: sum(map(len, feed.groups.values()))
+            for feed in self._feeds.values()
+            if feed.has_listeners
+        }
+
+    # -- listeners --------------------------------------------------------------
+
+    async def listen(self, channel: str, listener: Listener) -> Position | None:
+        """Feed a listener; on return a message published now will reach it.
+
+        Returns:
+            Where the channel stood when this process last heard it, if it did.
+
+        Raises:
+            BrokerUnavailable: The broker did not confirm in time; the listener is
+                not fed.
+        """
+        feed = self._feeds.get(channel)
+        if feed is None:
+            feed = self._feeds[channel] = _Feed(channel)
+        if feed.leaving is not None:
+            feed.leaving.cancel()
+            feed.leaving = None
+        feed.groups.setdefault(listener.framing, {})[listener] = feed.arrived
+        if feed.subscribed is None:
+            feed.subscribed = asyncio.create_task(self.broker.subscribe(channel))
+        subscribed = feed.subscribed
+        if not subscribed.done():
+            try:
+                await asyncio.shield(subscribed)
+            except BaseException:
+                if subscribed.done() and feed.subscribed is subscribed:
+                    feed.subscribed = None
+                self.leave(channel, listener)
+                raise
+        return feed.position
+
+    def leave(self, channel: str, listener: Listener) -> None:
+        """Feed a listener no more; unknown ones are fine."""
+        feed = self._feeds.get(channel)
+        if feed is None:
+            return
+        group = feed.groups.get(listener.framing)
+        if group is None or group.pop(listener, None) is None:
+            return
+        if not group:
+            del feed.groups[listener.framing]
+        if not feed.groups and feed.leaving is None:
+            feed.leaving = self._loop.call_later(LEAVE_DELAY_S, self._left, feed)
+
+    def _left(self, feed: _Feed) -> None:
+        feed.leaving = None
+        if feed.has_listeners or self._feeds.get(feed.channel) is not feed:
+            return
+        del self._feeds[feed.channel]
+        self._backlog_bytes -= sum(len(message.raw) for message in feed.pending)
+        feed.pending.clear()
+        task = asyncio.create_task(self._unsubscribe(feed))
+        self._leaves.add(task)
+        task.add_done_callback(self._leaves.discard)
+
+    async def _unsubscribe(self, feed: _Feed) -> None:
+        try:
+            # A new feed of the same channel owns the subscription by now.
+            if feed.channel not in self._feeds:
+                await self.broker.unsubscribe(feed.channel)
+        except Exception:
+            self.metrics.count("unsubscribe_failed")
+            logger.exception("leaving %r failed", feed.channel)
+
+    # -- what the broker delivers ----------------------------------------------
+
+    def deliver(self, channel: str, data: bytes) -> None:
+        feed = self._feeds.get(channel)
+        if feed is None:
+            return
+        try:
+            message = wire.parse(channel, data)
+        except MalformedMessage as error:
+            self.metrics.count("malformed_messages")
+            if self._may_log(channel):
+                logger.warning("skipped a malformed message on %r: %s", channel, error)
+            return
+        if not self._is_next(feed, message.position):
+            return
+        feed.arrived += 1
+        feed.pending.append(message)
+        self._backlog_bytes += len(message.raw)
+        if not feed.is_flushing:
+            feed.is_flushing = True
+            self._due.append(feed)
+            if self._turn_handle is None:
+                self._turn_handle = self._loop.call_soon(self._turn)
+        if self._backlog_bytes > BACKLOG_HIGH_BYTES and not self._is_paused:
+            self._is_paused = True
+            self.metrics.count("backlog_pauses")
+            self.broker.pause()
+
+    def _is_next(self, feed: _Feed, position: Position) -> bool:
+        if position.offset == 0:
+            return True
+        known = feed.position
+        if known is not None:
+            if known.epoch == position.epoch and position.offset <= known.offset:
+                self.metrics.count("duplicate_messages")
+                return False
+            if position != Position(known.epoch, known.offset + 1):
+                self._position_lost(feed)
+        feed.position = position
+        return True
+
+    def resubscribed(self, channel: str) -> None:
+        feed = self._feeds.get(channel)
+        if feed is not None:
+            # What comes next sets the position anew.
+            feed.position = None
+            self._position_lost(feed)
+
+    def _position_lost(self, feed: _Feed) -> None:
+        self.metrics.count("positions_lost")
+        for listener in feed.listeners():
+            try:
+                listener.position_lost(feed.channel)
+            except Exception:
+                self.metrics.count("listener_errors")
+                logger.exception("a listener of %r failed", feed.channel)
+
+    # -- the flush ---------------------------------------------------------------
+
+    def _turn(self) -> None:
+        """Write for one turn of the loop; channels take turns in slices of writes."""
+        self._turn_handle = None
+        while self._due:
+            self._running.append(self._flush(self._due.popleft()))
+        for _ in range(len(self._running)):
+            flush = self._running.popleft()
+            if next(flush, flush) is not flush:
+                self._running.append(flush)
+        if self._running or self._due:
+            self._turn_handle = self._loop.call_soon(self._turn)
+        if self._is_paused and self._backlog_bytes < BACKLOG_LOW_BYTES:
+            self._is_paused = False
+            self.broker.resume()
+
+    def _flush(self, feed: _Feed) -> Generator[None, None, None]:
+        """Hand a channel's waiting messages to its listeners; yields between slices."""
+        messages = self._take(feed)
+        first = feed.arrived - len(feed.pending) - len(messages)
+        excluded = {message.header.exclude for message in messages} - {""}
+        writes = 0
+        for framing, group in list(feed.groups.items()):
+            batch = _Batch(messages, framing, first)
+            for listener, joined_at in list(group.items()):
+                if listener not in group:
+                    continue
+                try:
+                    if joined_at > first or (
+                        excluded and listener.connection_id in excluded
+                    ):
+                        batch.give_part(listener, joined_at)
+                    elif listener.framing is None:
+                        listener.offer(messages)
+                    else:
+                        listener.write(batch.joined)
+                except Exception:
+                    self.metrics.count("listener_errors")
+                    logger.exception("a listener of %r failed", feed.channel)
+                writes += 1
+                if writes % WRITES_PER_TURN == 0:
+                    yield
+        self.metrics.count("deliveries", writes * len(messages))
+        feed.is_flushing = False
+        if feed.pending:
+            feed.is_flushing = True
+            self._due.append(feed)
+
+    def _take(self, feed: _Feed) -> list[Message]:
+        size = 0
+        count = 0
+        for message in feed.pending:
+            size += len(message.raw)
+            count += 1
+            if size >= BATCH_BYTES:
+                break
+        messages = feed.pending[:count]
+        del feed.pending[:count]
+        self._backlog_bytes -= size
+        return messages
+
+
+class _Batch:
+    """What one flush gives to the listeners of one kind, rendered once."""
+
+    def __init__(
+        self, messages: list[Message], framing: Framing | None, first: int
+    ) -> None:
+        self._messages = messages
+        self._first = first
+        self._frames = [framing(message) for message in messages] if framing else []
+        self.joined = b"".join(self._frames)
+
+    def give_part(self, listener: Listener, joined_at: int) -> None:
+        """For one that joined after the first message, or sent one of them itself."""
+        wanted = [
+            index
+            for index, message in enumerate(self._messages)
+            if self._first + index >= joined_at
+            and not (
+                message.header.exclude and message.header.exclude == listener.connection_id
+            )
+        ]
+        if not wanted:
+            return
+        if listener.framing is None:
+            listener.offer([self._messages[index] for index in wanted])
+        else:
+            listener.write(b"".join(self._frames[index] for index in wanted))

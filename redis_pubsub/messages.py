@@ -1,0 +1,170 @@
+"""The envelope and its parts. Knows no transport.
+
+A *message* is the envelope, the *payload* what the user put in it, a *position*
+where a channel's history stands.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import msgspec
+
+from . import codec
+from .exceptions import InvalidChannelName
+from .options import CHANNEL_NAME_MAX, ChannelOptions
+
+CREATE = "create"
+UPDATE = "update"
+DELETE = "delete"
+
+_CONTROL_CHARACTERS = frozenset([*map(chr, range(32)), *map(chr, range(127, 160))])
+_RESERVED = "\x00"
+
+
+def reserved_channel(name: str) -> str:
+    """A channel name of this package's own, which no user can spell."""
+    return _RESERVED + name
+
+
+def check_channel_name(name: str) -> str:
+    """Return a channel's name if it is one.
+
+    Raises:
+        TypeError: It is not a ``str``.
+        InvalidChannelName: It is empty, longer than 255 characters, or has
+            control characters or lone surrogates.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"a channel's name is a str, not {type(name).__name__}")
+    if not name:
+        raise InvalidChannelName("a channel's name must not be empty")
+    if len(name) > CHANNEL_NAME_MAX:
+        raise InvalidChannelName(
+            f"a channel's name has at most {CHANNEL_NAME_MAX} characters, "
+            f"this has {len(name)}"
+        )
+    if not _CONTROL_CHARACTERS.isdisjoint(name):
+        raise InvalidChannelName(f"a channel's name has no control characters: {name!r}")
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        raise InvalidChannelName(f"a channel's name is valid Unicode: {name!r}")
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a channel stands.
+
+    Attributes:
+        epoch: Life of the history; another epoch means another history.
+        offset: Number of the last message, counted from 1 without gaps.
+    """
+
+    epoch: str
+    offset: int
+
+
+class Header(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """What travels with a payload, as JSON, in one line before it.
+
+    Attributes:
+        id: Unguessable, the same for every receiver.
+        event: ``create``, ``update``, ``delete`` or the publisher's own word.
+        sent_at: Unix time in seconds at the publisher.
+        model: ``app_label.modelname`` of a published row, else empty.
+        pk: The row's primary key as text, else empty.
+        exclude: Id of a connection that must not get the message.
+    """
+
+    id: str
+    event: str = ""
+    sent_at: float = 0.0
+    model: str = ""
+    pk: str = ""
+    exclude: str = ""
+
+
+def new_header(
+    event: str = "", *, model: str = "", pk: str = "", exclude: str = ""
+) -> Header:
+    """A header for a message that is born now."""
+    return Header(
+        id=uuid.uuid4().hex,
+        event=event,
+        sent_at=time.time(),
+        model=model,
+        pk=pk,
+        exclude=exclude,
+    )
+
+
+class Message:
+    """One message as a process received it; shared by all who listen.
+
+    Attributes:
+        channel: The channel's name.
+        header: See `Header`.
+        raw: The payload as the JSON bytes its publisher encoded.
+        position: Epoch and offset; offset 0 and epoch ``""`` without history.
+    """
+
+    def __init__(
+        self, channel: str, header: Header, raw: bytes, position: Position
+    ) -> None:
+        self.channel = channel
+        self.header = header
+        self.raw = raw
+        self.position = position
+        # What an upper floor made of the message, once for all its listeners.
+        self.shared: Any = None
+
+    @cached_property
+    def payload(self) -> Any:
+        """The payload as Python values, decoded once per process."""
+        return codec.decode(self.raw)
+
+    @property
+    def event(self) -> str:
+        return self.header.event
+
+    @property
+    def id(self) -> str:
+        return self.header.id
+
+    @property
+    def model(self) -> str:
+        return self.header.model
+
+    @property
+    def pk(self) -> str:
+        return self.header.pk
+
+    def __repr__(self) -> str:
+        return (
+            f"<Message {self.event or '-'} on {self.channel!r} at {self.position.offset}: "
+            f"{self.raw[:60]!r}>"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A message before the broker gave it a position.
+
+    Attributes:
+        channel: The channel's name, checked.
+        header: See `Header`.
+        raw: The payload as client-ready JSON, without a newline.
+        options: What holds for the channel.
+        version: Value of the row's ``PUBLISH_VERSION`` field, or ``None``. The
+            broker drops a draft whose version is older than the row's last one.
+    """
+
+    channel: str
+    header: Header
+    raw: bytes
+    options: ChannelOptions = field(default=ChannelOptions())
+    version: int | None = None

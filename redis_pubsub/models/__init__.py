@@ -1,0 +1,9 @@
+"""The tables, and the base class of models that publish themselves."""
+
+from __future__ import annotations
+
+from .channels import Channel, Subscription
+from .publishable import PublishableModel
+from .receipts import ReceivedPublication
+
+__all__ = ["Channel", "PublishableModel", "ReceivedPublication", "Subscription"]

@@ -1,0 +1,180 @@
+"""Channels and who subscribes to them, as rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import models, router
+
+from ..exceptions import InvalidChannelName
+from ..hooks import hooks
+from ..messages import UPDATE, check_channel_name
+from ..options import CHANNEL_NAME_MAX
+from ..querysets import SubscriptionRows
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser
+
+    from ..readers import ChannelReader, SubscriptionManager
+
+
+def validate_channel_name(name: str) -> None:
+    """`check_channel_name` as a form and admin want it.
+
+    Raises:
+        ValidationError: It is not a channel's name.
+    """
+    try:
+        check_channel_name(name)
+    except InvalidChannelName as error:
+        raise ValidationError(str(error), code="invalid") from None
+
+
+class Channel(models.Model):
+    """A named thing that clients subscribe to and models are published on.
+
+    It knows neither: many models may share a channel, so a callback must be ready for
+    any of them.
+    """
+
+    name = models.CharField(
+        max_length=CHANNEL_NAME_MAX, unique=True, validators=[validate_channel_name]
+    )
+    datetime_created = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save the row.
+
+        Raises:
+            ValidationError: The name is empty, too long or has control characters.
+        """
+        validate_channel_name(self.name)
+        super().save(*args, **kwargs)
+
+    @property
+    def active(self) -> bool:
+        """Whether anybody has an active subscription. One query."""
+        return self.subscribers.filter(active=True).exists()
+
+    def subscribe(self, subscriber: AbstractBaseUser) -> Subscription:
+        """Give a user an active subscription; writes nothing if there is one."""
+        subscription: Subscription
+        subscription, _ = Subscription.objects.get_or_create(
+            subscriber=subscriber, channel=self
+        )
+        if not subscription.active:
+            subscription.active = True
+            subscription.save(update_fields=["active"])
+        return subscription
+
+    def subscribe_all(self, subscribers: Iterable[AbstractBaseUser]) -> None:
+        """Give many users active subscriptions, in a constant number of queries."""
+        wanted = {user.pk for user in subscribers}
+        rows = Subscription.objects.filter(channel=self, subscriber__in=wanted)
+        known = set(rows.values_list("subscriber_id", flat=True))
+        rows.filter(active=False).update(active=True)
+        Subscription.objects.bulk_create(
+            [Subscription(channel=self, subscriber_id=pk) for pk in sorted(wanted - known)],
+            ignore_conflicts=True,
+        )
+
+    def unsubscribe(self, subscriber: AbstractBaseUser) -> bool:
+        """End a user's subscription: live sockets stop hearing it in under a second.
+
+        Returns:
+            Whether there was an active one.
+        """
+        subscription = Subscription.objects.filter(
+            subscriber=subscriber, channel=self, active=True
+        ).first()
+        if subscription is None:
+            return False
+        subscription.active = False
+        subscription.save(update_fields=["active"])
+        return True
+
+    def publish(
+        self,
+        instance: models.Model,
+        *,
+        event: str = UPDATE,
+        fields: Iterable[str] | None = None,
+    ) -> None:
+        """Publish any model's instance here, after the transaction commits.
+
+        Args:
+            instance: A `PublishableModel` is published as it serializes itself; of
+                another model only label and primary key, unless fields are named.
+            event: What clients are told happened.
+            fields: Names of the fields to send.
+
+        Raises:
+            RuntimeError: Called on a running event loop; use `apublish`.
+        """
+        hooks.publish_instance(
+            self.name, instance, event=event, fields=fields, using=_database_of(instance)
+        )
+
+    async def asubscribe(self, subscriber: AbstractBaseUser) -> Subscription:
+        """`subscribe` for coroutines."""
+        return await sync_to_async(self.subscribe)(subscriber)
+
+    async def aunsubscribe(self, subscriber: AbstractBaseUser) -> bool:
+        """`unsubscribe` for coroutines."""
+        return await sync_to_async(self.unsubscribe)(subscriber)
+
+    async def apublish(
+        self,
+        instance: models.Model,
+        *,
+        event: str = UPDATE,
+        fields: Iterable[str] | None = None,
+    ) -> None:
+        """`publish` for coroutines."""
+        await sync_to_async(self.publish)(instance, event=event, fields=fields)
+
+
+class Subscription(models.Model):
+    """A user's stored wish to hear a channel.
+
+    ``active=False`` turns it off: nothing is delivered, on any process, from within a
+    second after it was saved.
+    """
+
+    subscriber = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="subscriptions"
+    )
+    channel = models.ForeignKey(
+        Channel, on_delete=models.CASCADE, related_name="subscribers"
+    )
+    active = models.BooleanField(default=True)
+
+    objects = SubscriptionRows()
+
+    class Meta:
+        unique_together = [("subscriber", "channel")]
+
+    def __str__(self) -> str:
+        state = "" if self.active else " (inactive)"
+        return f"user {self.subscriber_id} on channel {self.channel_id}{state}"
+
+    def get_reader(self, manager: SubscriptionManager | None = None) -> ChannelReader:
+        """A reader of this subscription's channel, for this subscriber.
+
+        Args:
+            manager: Who owns the reader. Without one, the reader gets a manager of
+                its own when it first listens.
+        """
+        reader: ChannelReader = hooks.make_reader(self, manager)
+        return reader
+
+
+def _database_of(instance: models.Model) -> str:
+    return instance._state.db or router.db_for_write(type(instance), instance=instance)

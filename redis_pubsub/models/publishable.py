@@ -1,0 +1,183 @@
+"""The base class of models that publish themselves."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+
+from asgiref.sync import sync_to_async
+from django.core import serializers
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import models
+from django.utils.module_loading import import_string
+
+from ..hooks import hooks
+from ..messages import UPDATE, Message
+from ..querysets import PublishableModelManager
+from .channels import Channel, _database_of
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser
+
+
+M = TypeVar("M", bound=models.Model)
+
+
+class PublishableModel(models.Model):
+    """A model whose saves are heard by everybody subscribed to its channel.
+
+    Attributes:
+        PUBLISH_ON_CREATE: Publish when a row is created.
+        PUBLISH_ON_UPDATE: Publish when a row is saved again, or its many-to-many
+            relations change.
+        PUBLISH_ON_DELETE: Publish when a row is deleted.
+        PUBLISH_FIELDS: Names of the fields to send; ``None`` for all.
+        PUBLISH_SERIALIZER: A REST framework serializer class, or its dotted path, that
+            renders the payload instead of Django's serializer.
+        PUBLISH_VERSION: Name of a field that only grows (an integer or a datetime):
+            a message older than the row's last one is not sent.
+        TRACK_DELIVERY: Write a `ReceivedPublication` for each subscriber reached.
+    """
+
+    PUBLISH_ON_CREATE: ClassVar[bool] = False
+    PUBLISH_ON_UPDATE: ClassVar[bool] = False
+    PUBLISH_ON_DELETE: ClassVar[bool] = False
+    PUBLISH_FIELDS: ClassVar[Sequence[str] | None] = None
+    PUBLISH_SERIALIZER: ClassVar[type[Any] | str | None] = None
+    PUBLISH_VERSION: ClassVar[str | None] = None
+    TRACK_DELIVERY: ClassVar[bool] = False
+
+    channel = models.ForeignKey(
+        Channel,
+        on_delete=models.CASCADE,
+        related_name="publishable_%(app_label)s_%(class)ss",
+    )
+
+    objects = PublishableModelManager()
+
+    class Meta:
+        abstract = True
+
+    publication: Message | None = None
+    """The message this instance was made from, in a callback."""
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save the row, on a channel of its own if it was given none."""
+        self.set_channel()
+        super().save(*args, **kwargs)
+
+    def set_channel(self) -> None:
+        """Fill ``channel`` from `get_channel` where it is empty."""
+        if self.channel_id is None:
+            self.channel = self.get_channel()
+
+    def get_channel(self) -> Channel:
+        """The channel of a row that was given none: made from `get_channel_name`.
+
+        Override it to publish on another object's channel
+        (``return self.correspondence.channel``).
+        """
+        return Channel.objects.get_or_create(name=self.get_channel_name())[0]
+
+    def get_channel_name(self) -> str:
+        """A name for a channel of this row's own: its label and something unguessable
+        (the primary key where it is known before the row is saved)."""
+        return f"{self._meta.label_lower}:{self.pk or uuid.uuid4().hex}"
+
+    def subscribe(self, *subscribers: AbstractBaseUser) -> None:
+        """Subscribe users to this row's channel, in a constant number of queries."""
+        self.channel.subscribe_all(subscribers)
+
+    def publish(self, event: str = UPDATE) -> None:
+        """Publish this instance as it is now, after the transaction commits.
+
+        Raises:
+            RuntimeError: Called on a running event loop; use `apublish`.
+        """
+        hooks.publish_instance(
+            self.channel.name, self, event=event, fields=None, using=_database_of(self)
+        )
+
+    async def apublish(self, event: str = UPDATE) -> None:
+        """`publish` for coroutines."""
+        await sync_to_async(self.publish)(event)
+
+    def serialize(self) -> str | bytes | dict[str, Any] | list[Any]:
+        """The payload: by default Django's JSON form, a list of one
+        ``{"model", "pk", "fields"}``.
+
+        Override it to send something else: JSON text, or values that encode as JSON.
+        """
+        if self.PUBLISH_SERIALIZER is not None:
+            serializer = self.PUBLISH_SERIALIZER
+            if isinstance(serializer, str):
+                serializer = import_string(serializer)
+            return serializer(self).data  # type: ignore[no-any-return]
+        return serialize(self, self.PUBLISH_FIELDS)
+
+    @classmethod
+    def from_publication(cls, publication: Message) -> Self:
+        """The instance that a callback gets for a message.
+
+        Made from the payload where that is Django's form: the row as it was published,
+        deleted rows too, without a query; fields that were not sent are deferred.
+        Otherwise the row as it is now, by one query per process and message.
+
+        Override it to add ``select_related`` or to fetch the row differently; it runs
+        in a thread and may query.
+
+        Raises:
+            cls.DoesNotExist: It had to be fetched and is gone.
+        """
+        instance = from_payload(cls, publication.payload)
+        if instance is None:
+            return cls._base_manager.get(pk=publication.pk)
+        return instance
+
+
+def serialize(instance: models.Model, fields: Iterable[str] | None) -> str:
+    """Django's JSON form of one row: a list with one object. A row with an inherited
+    table has its parents' fields too."""
+    names = None if fields is None else list(fields)
+    parents = instance._meta.get_parent_list()
+    if not parents:
+        return str(serializers.serialize("json", [instance], fields=names))
+    [document] = serializers.serialize("python", [instance], fields=names)
+    for parent in parents:
+        own = {
+            f.attname: getattr(instance, f.attname) for f in parent._meta.concrete_fields
+        }
+        [inherited] = serializers.serialize("python", [parent(**own)], fields=names)
+        document["fields"] = inherited["fields"] | document["fields"]
+    return json.dumps([document], cls=DjangoJSONEncoder, ensure_ascii=False)
+
+
+def from_payload(model: type[M], payload: Any) -> M | None:
+    """The instance in a payload of Django's form, or ``None`` if it has another.
+
+    Nothing is trusted: only fields of the model's own table are taken, each through its
+    ``to_python``.
+    """
+    match payload:
+        case [{"model": str(label), "pk": pk, "fields": dict(values)}]:
+            pass
+        case _:
+            return None
+    if label != model._meta.label_lower:
+        return None
+    sent: dict[str, Any] = {}
+    for field in model._meta.concrete_fields:
+        if field.primary_key:
+            sent[field.attname] = field.to_python(pk)
+        elif field.name in values:
+            target: Any = field
+            while target.is_relation:
+                target = target.target_field
+            sent[field.attname] = target.to_python(values[field.name])
+    # from_db() wants the fields' own order, and defers those that are missing.
+    names = [
+        field.attname for field in model._meta.concrete_fields if field.attname in sent
+    ]
+    return model.from_db(None, names, [sent[name] for name in names])

@@ -1,0 +1,107 @@
+"""From a value or a row to a message that can be sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from django.db import models
+from django.utils.functional import Promise
+
+from .. import codec
+from ..conf import Config
+from ..messages import Draft, check_channel_name, new_header
+from ..models import PublishableModel
+from ..models.publishable import serialize
+
+_MICROSECOND = 1_000_000
+
+
+def draft_of_payload(
+    config: Config, channel: str, payload: Any, *, event: str, exclude: str = ""
+) -> Draft:
+    """A message with any JSON-able value; raises as `redis_pubsub.publish` does."""
+    raw = codec.encode(payload, _encode_lazy)
+    codec.check_size(raw, config.limits.message_bytes)
+    return Draft(
+        channel=check_channel_name(channel),
+        header=new_header(event, exclude=exclude),
+        raw=raw,
+        options=config.channel_options(channel),
+    )
+
+
+def draft_of_instance(
+    config: Config,
+    channel: str,
+    instance: models.Model,
+    *,
+    event: str,
+    fields: Iterable[str] | None = None,
+    exclude: str = "",
+) -> Draft:
+    """A message with a row as it is now."""
+    raw = _payload(instance, fields)
+    codec.check_size(raw, config.limits.message_bytes)
+    header = new_header(
+        event, model=instance._meta.label_lower, pk=str(instance.pk), exclude=exclude
+    )
+    return Draft(
+        channel=check_channel_name(channel),
+        header=header,
+        raw=raw,
+        options=config.model_channel_options(channel),
+        version=_version(instance),
+    )
+
+
+def may_query(model: type[models.Model]) -> bool:
+    """Whether serializing a row of this model can reach the database."""
+    if not issubclass(model, PublishableModel):
+        return False
+    is_default = (
+        model.serialize is PublishableModel.serialize and model.PUBLISH_SERIALIZER is None
+    )
+    names = model.PUBLISH_FIELDS
+    return not is_default or any(
+        names is None or field.name in names for field in model._meta.many_to_many
+    )
+
+
+def _payload(instance: models.Model, fields: Iterable[str] | None) -> bytes:
+    if fields is not None:
+        document: Any = serialize(instance, fields)
+    elif isinstance(instance, PublishableModel):
+        document = instance.serialize()
+    else:
+        document = serialize(instance, ())
+    if isinstance(document, str | bytes):
+        return codec.one_line(document)
+    return codec.encode(document, _encode_lazy)
+
+
+def _version(instance: models.Model) -> int | None:
+    name = getattr(instance, "PUBLISH_VERSION", None)
+    if name is None:
+        return None
+    value = getattr(instance, name)
+    if isinstance(value, datetime):
+        value = int(value.timestamp() * _MICROSECOND)
+    if not isinstance(value, int) or value < 0:
+        raise TypeError(
+            f"PUBLISH_VERSION field {name!r} of {instance._meta.label} must "
+            f"hold a datetime or an integer from 0, not {value!r}"
+        )
+    return value
+
+
+def _encode_lazy(value: Any) -> Any:
+    if isinstance(value, Promise):
+        return str(value)
+    if isinstance(value, models.Model):
+        raise TypeError(
+            f"a {value._meta.label} inside a payload: publish the instance itself, or "
+            "put the fields you want into a dict"
+        )
+    raise TypeError(f"a {type(value).__name__} is not JSON-able")

@@ -1,0 +1,105 @@
+"""The one blocking publisher of a process, for threads: views, signals, commands."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Sequence
+
+from ..broker import BlockingBroker, open_blocking
+from ..conf import Config, get_config
+from ..exceptions import BrokerUnavailable
+from ..messages import Draft, Position
+from ..metrics import Metrics
+
+logger = logging.getLogger("redis_pubsub.publishing")
+
+CHUNK = 1_000
+"""Messages in one round trip."""
+_SLOW_S = 0.5
+_HOLD_OFF_S = 1.0
+
+
+class Publisher:
+    """Opened at first use, opened anew after a fork and when the settings change.
+
+    After a failure that took long (Redis hangs), further messages fail at once for a
+    second, so that a request with many saves waits once and not for each.
+    """
+
+    def __init__(self) -> None:
+        self.metrics = Metrics()
+        self._lock = threading.Lock()
+        self._broker: BlockingBroker | None = None
+        self._config: Config | None = None
+        self._held_off_until = 0.0
+
+    def send(
+        self, drafts: Sequence[Draft], *, strict: bool = False
+    ) -> Sequence[Position | None]:
+        """Send messages in order; a failure is logged and counted.
+
+        Raises:
+            BrokerUnavailable: With ``strict``, instead of logging.
+        """
+        positions: list[Position | None] = []
+        began = time.monotonic()
+        try:
+            if began < self._held_off_until:
+                raise BrokerUnavailable("Redis hung a moment ago; not tried again yet")
+            broker = self.broker()
+            for begin in range(0, len(drafts), CHUNK):
+                positions += broker.publish(drafts[begin : begin + CHUNK])
+            self.metrics.count("published", len(drafts))
+        except Exception as error:
+            # Whatever it is, it must not break the write that was just committed.
+            now = time.monotonic()
+            if now - began > _SLOW_S:
+                self._held_off_until = now + _HOLD_OFF_S
+            if strict:
+                raise
+            unsent = drafts[len(positions) :]
+            self.failed(unsent, error)
+            positions += [None] * len(unsent)
+        return positions
+
+    def failed(self, drafts: Sequence[Draft], error: Exception) -> None:
+        """Note that messages were not sent."""
+        self.metrics.count("publish_failed", len(drafts))
+        logger.error(
+            "%d message(s) not published, the first on %r",
+            len(drafts),
+            drafts[0].channel,
+            exc_info=error,
+        )
+
+    def broker(self) -> BlockingBroker:
+        """The broker of the active settings."""
+        config = get_config()
+        if self._broker is None or self._config is not config:
+            with self._lock:
+                if self._broker is None or self._config is not config:
+                    if self._broker is not None:
+                        self._broker.close()
+                    self._broker = open_blocking(config.broker_options(), self.metrics)
+                    self._config = config
+                    self._held_off_until = 0.0
+        return self._broker
+
+    def close(self) -> None:
+        """Give the connections back; the next message opens new ones."""
+        with self._lock:
+            if self._broker is not None:
+                self._broker.close()
+                self._broker = None
+
+    def forked(self) -> None:
+        """Begin anew in a child process, where a lock may be held by nobody."""
+        self._lock = threading.Lock()
+        self._broker = None
+
+
+publisher = Publisher()
+os.register_at_fork(after_in_child=publisher.forked)

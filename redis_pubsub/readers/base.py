@@ -1,0 +1,129 @@
+"""What every reader is: one listener of the hub, with a future that ends with it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..engine import Engine, start_engine
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser
+
+    from ..models import Channel, Subscription
+    from .manager import SubscriptionManager
+
+logger = logging.getLogger("redis_pubsub.readers")
+
+
+class Reader:
+    """Base of `ChannelReader` and `FrameReader`.
+
+    Args:
+        channel_name: Which channel to hear.
+        subscription: The row it is heard for; ``None`` where a handler decided by itself.
+        manager: Its owner; without one it gets a manager of its own at `listen`.
+
+    Attributes:
+        future: Done when the reader has ended; ``None`` before `listen`.
+    """
+
+    def __init__(
+        self,
+        channel_name: str,
+        subscription: Subscription | None = None,
+        manager: SubscriptionManager | None = None,
+    ) -> None:
+        self.channel_name = channel_name
+        self.subscription = subscription
+        self.manager = manager
+        self.future: asyncio.Future[None] | None = None
+        self.on_position_lost: Callable[[str], Any] | None = None
+        self.engine: Engine | None = None
+
+    @property
+    def subscriber(self) -> AbstractBaseUser | None:
+        """The user it reads for."""
+        return self.subscription.subscriber if self.subscription else None
+
+    @property
+    def channel(self) -> Channel | None:
+        """The channel's row."""
+        return self.subscription.channel if self.subscription else None
+
+    @property
+    def connection_id(self) -> str:
+        return self.manager.connection_id if self.manager else ""
+
+    @property
+    def is_active(self) -> bool:
+        """Whether messages arrive: listening, and the broker is connected."""
+        return (
+            self.future is not None
+            and not self.future.done()
+            and self.engine is not None
+            and self.engine.hub.broker.is_connected
+        )
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self.future is not None and not self.future.done()
+
+    async def get_manager(self) -> SubscriptionManager:
+        """The manager, made now if there is none."""
+        if self.manager is None:
+            from .manager import SubscriptionManager
+
+            self.manager = SubscriptionManager(await start_engine())
+        self.manager.add(self)
+        return self.manager
+
+    async def listen(self) -> asyncio.Future[None]:
+        """Start; on return a message published now will be heard.
+
+        Returns:
+            A future that is done when the reader ends. Cancelling it ends the reader,
+            awaiting it waits for that.
+
+        Raises:
+            BrokerUnavailable: Redis did not confirm in time.
+            ReaderExists: The manager reads this channel already.
+        """
+        if self.future is not None and not self.future.done():
+            return self.future
+        manager = await self.get_manager()
+        self.engine = engine = await manager.get_engine()
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.future = future
+        future.add_done_callback(self._ended)
+        try:
+            await engine.hub.listen(self.channel_name, self)  # type: ignore[arg-type]
+        except BaseException:
+            future.cancel()
+            raise
+        manager.listening(self)
+        return future
+
+    def stop(self, error: Exception | None = None) -> None:
+        """End the reader; its future is done, or raises ``error``."""
+        if self.future is not None and not self.future.done():
+            if error is None:
+                self.future.set_result(None)
+            else:
+                self.future.set_exception(error)
+                # Retrieved here: who does not await the future need not hear of it.
+                self.future.exception()
+
+    def position_lost(self, channel: str) -> None:
+        """Messages may have been missed; tells ``on_position_lost`` if it is set."""
+        if self.on_position_lost is not None:
+            self.on_position_lost(channel)
+
+    def _ended(self, future: asyncio.Future[None]) -> None:
+        if self.engine is not None:
+            self.engine.hub.leave(self.channel_name, self)  # type: ignore[arg-type]
+        if self.manager is not None:
+            self.manager.forget(self)

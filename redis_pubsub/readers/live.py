@@ -1,0 +1,100 @@
+"""Subscriptions that change while they are heard, in whichever process they change.
+
+The control channel says whose subscriptions changed; what they are now is read from the
+database, in one query for up to 500 users, never taken from the message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from ..models import Subscription
+
+if TYPE_CHECKING:
+    from ..engine import ControlEvent, Engine
+    from .manager import SubscriptionManager
+
+logger = logging.getLogger("redis_pubsub.readers")
+
+USERS_PER_QUERY = 500
+_RETRY_S = 1.0
+
+
+class LiveSubscriptions:
+    """Whose subscriptions are heard in this process, and by which managers."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._managers: dict[str, set[SubscriptionManager]] = defaultdict(set)
+        self._changed: set[str] = set()
+        self._task: asyncio.Task[None] | None = None
+        engine.control.handlers.append(self._heard)
+        engine.closing.push_async_callback(self._close)
+
+    def follow(self, user: str, manager: SubscriptionManager) -> None:
+        """Tell this manager when the user's subscriptions change."""
+        self._managers[user].add(manager)
+
+    def forget(self, user: str, manager: SubscriptionManager) -> None:
+        """Tell this manager nothing more of the user."""
+        managers = self._managers.get(user)
+        if managers is not None:
+            managers.discard(manager)
+            if not managers:
+                del self._managers[user]
+
+    async def active_of(self, users: list[str]) -> dict[str, dict[str, Subscription]]:
+        """The users' active subscriptions by channel name. One query."""
+        active: dict[str, dict[str, Subscription]] = {user: {} for user in users}
+        for subscription in await self._engine.orm.run(_active, users):
+            user = str(subscription.subscriber_id)
+            active[user][subscription.channel.name] = subscription
+        return active
+
+    async def refresh(self, users: Iterable[str]) -> None:
+        """Make the readers of the users' managers match what is active now."""
+        wanted = list(users)
+        for begin in range(0, len(wanted), USERS_PER_QUERY):
+            active = await self.active_of(wanted[begin : begin + USERS_PER_QUERY])
+            for user, subscriptions in active.items():
+                for manager in list(self._managers.get(user, ())):
+                    await manager.apply(user, subscriptions)
+
+    def _heard(self, event: ControlEvent) -> None:
+        if event.kind == "all":
+            self._changed.update(self._managers)
+        elif event.kind == "subscriptions":
+            self._changed.update(user for user in event.users if user in self._managers)
+        if self._changed and self._task is None:
+            self._task = asyncio.create_task(self._catch_up(), name="redis-pubsub-live")
+
+    async def _catch_up(self) -> None:
+        try:
+            while self._changed:
+                users, self._changed = self._changed, set()
+                try:
+                    await self.refresh(users)
+                except Exception:
+                    self._engine.metrics.count("refresh_errors")
+                    logger.exception("subscriptions could not be read; trying again")
+                    self._changed |= users
+                    await asyncio.sleep(_RETRY_S)
+        finally:
+            self._task = None
+
+    async def _close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+
+def _active(users: list[str]) -> list[Subscription]:
+    return list(
+        Subscription.objects.filter(active=True, subscriber__in=users).select_related(
+            "subscriber", "channel"
+        )
+    )

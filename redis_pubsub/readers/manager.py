@@ -1,0 +1,254 @@
+"""The readers of one owner, usually one socket: started, found and ended together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
+from typing import TYPE_CHECKING, Any
+
+from ..engine import Engine, start_engine
+from ..exceptions import PubSubError, ReaderExists
+from ..frames import Framing, payload_frame
+from ..models import Channel, Subscription
+from .base import Reader
+from .live import LiveSubscriptions
+from .reader import Callback, ChannelReader, FrameReader
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser
+
+logger = logging.getLogger("redis_pubsub.readers")
+
+
+class SubscriptionManager:
+    """Owns readers.
+
+    Args:
+        engine: What serves this loop; found at first use if not given.
+        connection_id: Id of the connection it belongs to.
+        owner: What log lines call it: a handler's name.
+        on_overflow: Told when a reader could not keep up.
+
+    Attributes:
+        readers: Channel name to reader; one reader a channel.
+    """
+
+    def __init__(
+        self,
+        engine: Engine | None = None,
+        *,
+        connection_id: str = "",
+        owner: str = "",
+        on_overflow: Callable[[PubSubError], None] | None = None,
+    ) -> None:
+        self.readers: dict[str, Reader] = {}
+        self.connection_id = connection_id
+        self.owner = owner
+        self._engine = engine
+        self._on_overflow = on_overflow
+        self._is_closed = False
+        self._followed: dict[str, Callback] = {}
+        self._users: set[str] = set()
+        self._starting: set[asyncio.Future[Any]] = set()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `stop` was called."""
+        return self._is_closed
+
+    async def get_engine(self) -> Engine:
+        """What serves this loop, started now if nothing did."""
+        if self._engine is None:
+            self._engine = await start_engine()
+        return self._engine
+
+    def add(self, *readers: Reader) -> None:
+        """Own readers without starting them.
+
+        Raises:
+            ReaderExists: One of their channels has another reader here.
+        """
+        if self._is_closed:
+            raise RuntimeError("this manager was stopped")
+        for reader in readers:
+            known = self.readers.get(reader.channel_name)
+            if known is not None and known is not reader:
+                raise ReaderExists(reader.channel_name)
+            reader.manager = self
+            self.readers[reader.channel_name] = reader
+
+    async def remove(self, reader: Reader) -> None:
+        """End a reader: its future is cancelled, its channel left."""
+        future = reader.future
+        if future is not None and not future.done():
+            future.cancel()
+        self.forget(reader)
+        # Lets the future's own callbacks run, so that nothing arrives from here on.
+        await asyncio.sleep(0)
+
+    async def clear(self) -> None:
+        """`remove` every reader."""
+        readers = list(self.readers.values())
+        await asyncio.gather(*(self.remove(reader) for reader in readers))
+
+    async def wait_closed(self) -> None:
+        """Wait for what `listen_to_all_subscriptions` still has under way."""
+        if self._starting:
+            await asyncio.wait(self._starting)
+
+    async def stop(self) -> None:
+        """End every reader and own nothing more; idempotent.
+
+        Other managers, sockets and the connection to Redis are not touched.
+        """
+        self._is_closed = True
+        for task in self._starting:
+            task.cancel()
+        await self.clear()
+        await self.wait_closed()
+        for user in self._users:
+            self._live().forget(user, self)
+
+    def listen_to_all_subscriptions(
+        self,
+        subscriber: AbstractBaseUser,
+        callback: Callback,
+    ) -> Awaitable[list[Reader]]:
+        """Hear every channel a user is actively subscribed to, and those to come.
+
+        Starts at once; await the result to know that all are heard.
+
+        Returns:
+            An awaitable of the readers; one Redis round trip for all of them.
+        """
+        user = str(subscriber.pk)
+        self._followed[user] = callback
+        return self._begin(self._follow(user))
+
+    def forward(
+        self,
+        ws: Any,
+        *channels: str | Channel | Subscription,
+        framing: Framing = payload_frame,
+    ) -> Awaitable[list[Reader]]:
+        """Send channels straight to a socket: no callback, nothing per message and socket
+        but the write. Starts at once.
+
+        The handler decides who may hear a name; a `Subscription` is heard while it is
+        active.
+
+        Args:
+            ws: The handler's socket.
+            channels: Names, rows, or subscriptions.
+            framing: Makes a frame of a message; by default a text frame with the payload.
+        """
+        readers = []
+        for channel in channels:
+            subscription = channel if isinstance(channel, Subscription) else None
+            name = (
+                channel
+                if isinstance(channel, str)
+                else (
+                    channel.channel.name
+                    if isinstance(channel, Subscription)
+                    else channel.name
+                )
+            )
+            readers.append(FrameReader(name, ws.write_frames, framing, subscription, self))
+        self.add(*readers)
+        return self._begin(self._start(readers))
+
+    def _begin(self, coroutine: Coroutine[Any, Any, list[Reader]]) -> _Started:
+        task = asyncio.ensure_future(coroutine)
+        self._starting.add(task)
+        task.add_done_callback(self._starting.discard)
+        return _Started(task)
+
+    async def _start(self, readers: Iterable[Reader]) -> list[Reader]:
+        started = list(readers)
+        await asyncio.gather(*(reader.listen() for reader in started))
+        return started
+
+    async def _follow(self, user: str) -> list[Reader]:
+        await self.get_engine()
+        self._watch(user)
+        await self.apply(user, (await self._live().active_of([user]))[user])
+        return [
+            reader
+            for reader in self.readers.values()
+            if reader.subscription is not None
+            and str(reader.subscription.subscriber_id) == user
+        ]
+
+    def _live(self) -> LiveSubscriptions:
+        assert self._engine is not None, "readers exist only with an engine"
+        live: LiveSubscriptions = self._engine.part(LiveSubscriptions)
+        return live
+
+    def _watch(self, user: str) -> None:
+        self._users.add(user)
+        self._live().follow(user, self)
+
+    # -- what readers and the engine tell --------------------------------------------
+
+    def listening(self, reader: Reader) -> None:
+        """A reader has started: hear of changes to its subscription."""
+        if reader.subscription is not None:
+            self._watch(str(reader.subscription.subscriber_id))
+
+    def forget(self, reader: Reader) -> None:
+        """A reader has ended."""
+        if self.readers.get(reader.channel_name) is reader:
+            del self.readers[reader.channel_name]
+
+    def overflowed(self, error: PubSubError) -> None:
+        """A reader could not keep up."""
+        logger.warning("%s%s", error, f" ({self.owner})" if self.owner else "")
+        if self._on_overflow is not None:
+            self._on_overflow(error)
+
+    async def apply(self, user: str, active: dict[str, Subscription]) -> None:
+        """Make the readers of a user match his active subscriptions (by channel name)."""
+        if self._is_closed:
+            return
+        for reader in list(self.readers.values()):
+            subscription = reader.subscription
+            if (
+                subscription is not None
+                and str(subscription.subscriber_id) == user
+                and reader.channel_name not in active
+            ):
+                subscription.active = False
+                await self.remove(reader)
+        callback = self._followed.get(user)
+        if callback is None:
+            return
+        added = []
+        for name, subscription in active.items():
+            if name not in self.readers:
+                reader = ChannelReader(subscription, self)
+                reader.callback(callback)
+                self.add(reader)
+                added.append(reader)
+        await self._start(added)
+
+
+class _Started:
+    """Something under way that may be awaited, or not: an error is logged once."""
+
+    def __init__(self, task: asyncio.Future[Any]) -> None:
+        self._task = task
+        self._is_awaited = False
+        task.add_done_callback(self._done)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        self._is_awaited = True
+        return self._task.__await__()
+
+    # For `yield from` in generator coroutines.
+    __iter__ = __await__
+
+    def _done(self, task: asyncio.Future[Any]) -> None:
+        if not task.cancelled() and task.exception() is not None and not self._is_awaited:
+            logger.error("readers could not be started", exc_info=task.exception())

@@ -1,0 +1,179 @@
+"""Readers: callbacks and iteration, or frames straight to a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import types
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any
+
+from django.apps import apps
+
+from ..exceptions import NoCallback, ReaderTooSlow
+from ..frames import Framing, payload_frame
+from ..messages import Message
+from .base import Reader, logger
+from .delivery import Deliveries
+from .values import SharedValue, share
+
+if TYPE_CHECKING:
+    from django.db.models import Model
+
+    from ..models import Subscription
+    from .manager import SubscriptionManager
+
+Callback = Callable[[str, Any], Any]
+
+
+class ChannelReader(Reader):
+    """Hands the messages of a subscription's channel to callbacks, in order.
+
+    A callback gets ``(channel_name, value)``: the model instance, or the payload where it
+    is no model. A plain function runs in a database thread and may query; an
+    ``async def`` runs on the loop. Returning ``False`` ends the reader, anything else
+    goes on. An exception is logged and the reader goes on.
+
+    Args:
+        subscription: Whose channel, for whom.
+        manager: Its owner.
+    """
+
+    framing = None
+
+    def __init__(
+        self, subscription: Subscription, manager: SubscriptionManager | None = None
+    ) -> None:
+        super().__init__(subscription.channel.name, subscription, manager)
+        self.callbacks: list[Callback] = []
+        self._waiting: deque[Message] = deque()
+        self._is_busy = False
+        self._arrived: asyncio.Event | None = None
+
+    def callback(self, function: Callback) -> ChannelReader:
+        """Add a callback; usable as a decorator. Returns the reader."""
+        if not callable(function):
+            raise TypeError(f"a callback is a function, not {function!r}")
+        if inspect.isgeneratorfunction(function):
+            function = types.coroutine(function)
+        self.callbacks.append(function)
+        return self
+
+    __call__ = callback
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether every callback is a plain function."""
+        return not any(_is_async(function) for function in self.callbacks)
+
+    async def listen(self) -> asyncio.Future[None]:
+        """See `Reader.listen`.
+
+        Raises:
+            NoCallback: Nobody would take the messages.
+        """
+        if not self.callbacks and self._arrived is None:
+            raise NoCallback(self.channel_name)
+        return await super().listen()
+
+    def offer(self, messages: list[Message]) -> None:
+        """Called by the hub."""
+        if not self.is_listening:
+            return
+        engine = self.engine
+        assert engine is not None, "set by listen()"
+        self._waiting.extend(messages)
+        limit = engine.config.limits.reader_messages
+        if len(self._waiting) > limit:
+            engine.metrics.count("slow_readers")
+            self._waiting.clear()
+            error = ReaderTooSlow(self.channel_name, limit)
+            if self.manager is not None:
+                self.manager.overflowed(error)
+            self.stop(error)
+        elif self._arrived is not None:
+            self._arrived.set()
+        elif not self._is_busy:
+            self._is_busy = True
+            engine.part(Deliveries).due(self)
+
+    def take(self) -> list[SharedValue]:
+        """Everything that waits, for one delivery; empty when the reader has ended."""
+        if not self.is_listening:
+            self._waiting.clear()
+        values = [share(message) for message in self._waiting]
+        self._waiting.clear()
+        return values
+
+    def delivered(self, is_wanted: bool) -> None:
+        """A delivery is over; the next one may begin."""
+        self._is_busy = False
+        if not is_wanted:
+            self.stop()
+        elif self._waiting and self.is_listening:
+            self._is_busy = True
+            assert self.engine is not None, "set by listen()"
+            self.engine.part(Deliveries).due(self)
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        """The values, one by one; ends with the reader."""
+        self._arrived = arrived = asyncio.Event()
+        if self.callbacks:
+            raise TypeError("this reader has callbacks; it cannot be iterated as well")
+        future = await self.listen()
+        future.add_done_callback(lambda _: arrived.set())
+        assert self.engine is not None, "set by listen()"
+        try:
+            while not future.done():
+                await arrived.wait()
+                arrived.clear()
+                for value in self.take():
+                    yield await value.get(self.engine)
+            if not future.cancelled():
+                future.result()
+        finally:
+            self.stop()
+
+    @staticmethod
+    def get_model_instance(app_label: str, object_name: str, pk: Any) -> Model:
+        """Fetch a row; kept from 1.0, where every delivery did."""
+        row: Model = apps.get_model(app_label, object_name)._default_manager.get(pk=pk)
+        return row
+
+
+class FrameReader(Reader):
+    """Writes a channel's messages to a socket as ready-made frames: no callback, no
+    Python per message and socket.
+
+    Args:
+        channel_name: Which channel.
+        write: Takes the bytes of one or more frames.
+        framing: Makes a frame of a message; shared by all sockets that use it.
+    """
+
+    def __init__(
+        self,
+        channel_name: str,
+        write: Callable[[bytes], None],
+        framing: Framing = payload_frame,
+        subscription: Subscription | None = None,
+        manager: SubscriptionManager | None = None,
+    ) -> None:
+        super().__init__(channel_name, subscription, manager)
+        self.framing = framing
+        self.write = write
+
+
+def _is_async(function: Callback) -> bool:
+    if inspect.iscoroutinefunction(function):
+        return True
+    if (
+        getattr(getattr(function, "__code__", None), "co_flags", 0)
+        & inspect.CO_ITERABLE_COROUTINE
+    ):
+        return True
+    return inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
+
+
+__all__ = ["Callback", "ChannelReader", "FrameReader", "logger"]

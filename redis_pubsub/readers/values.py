@@ -1,0 +1,106 @@
+"""What a callback gets for a message: made once per process, copied for each.
+
+The label in a message is not trusted: only publishable models, and those that
+``publishable_models`` lists, become instances; everything else stays data.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+from django.apps import apps
+from django.core.exceptions import ObjectDoesNotExist
+from django.db.models import Model
+
+from ..messages import Message
+from ..models import PublishableModel
+from ..models.publishable import from_payload
+
+if TYPE_CHECKING:
+    from ..engine import Engine
+
+logger = logging.getLogger("redis_pubsub.readers")
+
+_UNSET = object()
+
+
+class SharedValue:
+    """A message's value, for all readers of this process."""
+
+    __slots__ = ("_lock", "_value", "message", "model")
+
+    def __init__(self, message: Message) -> None:
+        self.message = message
+        self.model: type[Model] | None = None
+        self._value: Any = _UNSET
+        self._lock = threading.Lock()
+
+    def build(self, engine: Engine) -> Any:
+        """A copy for one callback; may query, so call it in a database thread."""
+        with self._lock:
+            if self._value is _UNSET:
+                self._value = self._make(engine)
+        return own_copy(self._value)
+
+    async def get(self, engine: Engine) -> Any:
+        """`build` for coroutines; one thread hop per message and process."""
+        if self._value is _UNSET:
+            return await engine.orm.run(self.build, engine)
+        return own_copy(self._value)
+
+    def _make(self, engine: Engine) -> Any:
+        message = self.message
+        self.model = model = _model_of(message, engine)
+        if model is None:
+            return message.payload
+        try:
+            if issubclass(model, PublishableModel):
+                instance: Any = model.from_publication(message)
+            else:
+                instance = from_payload(model, message.payload)
+                if instance is None or instance.get_deferred_fields():
+                    instance = model._default_manager.get(pk=message.pk)
+        except ObjectDoesNotExist:
+            # The row is gone and the payload is not Django's form: its data still counts.
+            engine.metrics.count("rows_gone")
+            logger.info("the row of %r is gone; its payload is delivered", message)
+            return message.payload
+        instance.publication = message
+        return instance
+
+
+def share(message: Message) -> SharedValue:
+    """The message's value holder. Called on the loop only, so there is one."""
+    if message.shared is None:
+        message.shared = SharedValue(message)
+    value: SharedValue = message.shared
+    return value
+
+
+def own_copy(value: Any) -> Any:
+    """A copy that a callback may change without others seeing it (shallow)."""
+    if isinstance(value, Model):
+        twin = type(value).__new__(type(value))
+        twin.__dict__.update(value.__getstate__())
+        return twin
+    return copy.copy(value)
+
+
+def _model_of(message: Message, engine: Engine) -> type[Model] | None:
+    label = message.model
+    if not label:
+        return None
+    try:
+        model = apps.get_model(label)
+    except (LookupError, ValueError):
+        return None
+    config = engine.config
+    may_carry = config.model_channel_options(message.channel).models
+    if may_carry and label not in map(str.lower, may_carry):
+        engine.metrics.count("foreign_models")
+        return None
+    is_listed = label in map(str.lower, config.publishable_models)
+    return model if is_listed or issubclass(model, PublishableModel) else None

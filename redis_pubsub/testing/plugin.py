@@ -1,0 +1,1 @@
+"""pytest fixtures, found by themselves where the package is installed."""

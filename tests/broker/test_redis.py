@@ -1,0 +1,132 @@
+"""What only a real Redis can do to us."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+import redis.asyncio
+
+from redis_pubsub.broker import open_blocking, open_broker
+from redis_pubsub.metrics import Metrics
+from redis_pubsub.options import BrokerOptions
+from redis_pubsub.testing import RedisServer
+
+from .test_contract import Inbox, draft
+
+
+@pytest.fixture
+async def options(redis_server, prefix):
+    return BrokerOptions(url=redis_server.url, prefix=prefix)
+
+
+async def test_a_killed_connection_comes_back_and_is_told(options, until):
+    """B5: after CLIENT KILL everything wanted is wanted again, and each channel is
+    reported, since messages may have been missed."""
+    inbox, metrics = Inbox(), Metrics()
+    broker = open_broker(options, metrics)
+    await broker.start(inbox)
+    await broker.subscribe("a")
+    await broker.subscribe("b")
+    admin = redis.asyncio.from_url(options.url)
+
+    await admin.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+    await until(lambda: set(inbox.again) == {"a", "b"})
+    await broker.publish([draft(1, "a"), draft(2, "b")])
+
+    await inbox.wait_for(2)
+    assert sorted(inbox.payloads) == [1, 2]
+    await broker.close()
+    await admin.aclose()
+
+
+@pytest.mark.may_block(reason="starts and stops a server process in between")
+async def test_a_restarted_redis_is_a_new_epoch(prefix, until):
+    """P-18: a Redis that lost its data is noticed by its epoch, never guessed; the scripts
+    it forgot are loaded again."""
+    with RedisServer() as server:
+        options = BrokerOptions(url=server.url, prefix=prefix)
+        inbox = Inbox()
+        broker = open_broker(options, Metrics())
+        blocking = open_blocking(options, Metrics())
+        await broker.start(inbox)
+        await broker.subscribe("news")
+        (before,) = await broker.publish([draft(1)])
+        blocking.publish([draft(2)])
+
+        server.kill()
+        await until(lambda: not broker.is_connected)
+        server.start()
+        await until(lambda: inbox.again == ["news"], 10)
+        (after,) = blocking.publish([draft(3)])
+
+        await inbox.wait_for(3)
+        assert after.offset == 1 and after.epoch != before.epoch
+        await broker.close()
+        blocking.close()
+
+
+async def test_one_process_has_one_pubsub_connection(options):
+    """B1: however many channels, Redis sees one subscriber."""
+    broker = open_broker(options, Metrics())
+    await broker.start(Inbox())
+    admin = redis.asyncio.from_url(options.url)
+    before = len(await admin.client_list(_type="pubsub"))
+
+    await asyncio.gather(*(broker.subscribe(f"channel-{n}") for n in range(1_500)))
+
+    clients = await admin.client_list(_type="pubsub")
+    assert max(int(client["sub"]) for client in clients) == 1_500
+    assert len(clients) == before + 1
+    await broker.close()
+    assert len(await admin.client_list(_type="pubsub")) == before
+    await admin.aclose()
+
+
+async def test_a_lost_meta_key_never_mixes_two_histories(options):
+    """When Redis evicted the position and kept the stream, the stream begins anew."""
+    broker = open_broker(options, Metrics())
+    await broker.publish([draft(n) for n in range(3)])
+    admin = redis.asyncio.from_url(options.url)
+    await admin.delete(f"{options.prefix}:{{news}}:meta")
+
+    await broker.publish([draft("9")])
+
+    history = await broker.history("news")
+    assert [m.payload for m in history.messages] == [9]
+    assert history.position.offset == 1
+    await broker.close()
+    await admin.aclose()
+
+
+async def test_a_published_batch_is_one_round_trip(options):
+    """W-10: a hundred messages, one write to Redis and one read back."""
+    blocking = open_blocking(options, Metrics())
+    await asyncio.to_thread(blocking.publish, [draft(0)])
+    admin = redis.asyncio.from_url(options.url)
+    before = (await admin.info("stats"))["total_reads_processed"]
+
+    await asyncio.to_thread(blocking.publish, [draft(n) for n in range(100)])
+
+    after = (await admin.info("stats"))["total_reads_processed"]
+    # Redis reads 16 KiB at a time; one by one it would be a hundred reads and more.
+    assert after - before < 20
+    await asyncio.to_thread(blocking.close)
+    await admin.aclose()
+
+
+async def test_keys_expire(options):
+    """Nothing stays in Redis for ever: streams by their option, positions after 30 days."""
+    broker = open_broker(options, Metrics())
+    await broker.publish([draft(1, version=1, model="m", pk="1")])
+    admin = redis.asyncio.from_url(options.url)
+
+    ttl = {
+        part: await admin.ttl(f"{options.prefix}:{{news}}:{part}")
+        for part in ("stream", "meta", "versions")
+    }
+
+    assert 0 < ttl["stream"] <= 60
+    assert 60 < ttl["meta"] <= 30 * 24 * 3600 and ttl["versions"] > 60
+    await broker.close()
+    await admin.aclose()

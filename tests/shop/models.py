@@ -1,0 +1,78 @@
+"""Models of the test site, one for each kind of publishing."""
+
+import uuid
+
+from django.conf import settings
+from django.db import models
+
+from redis_pubsub.models import PublishableModel
+
+
+class Tag(models.Model):
+    name = models.CharField(max_length=50)
+
+
+class Silent(PublishableModel):
+    """Publishes only when told to."""
+
+    name = models.CharField(max_length=50, default="")
+
+
+class OnCreate(PublishableModel):
+    PUBLISH_ON_CREATE = True
+    name = models.CharField(max_length=50, default="")
+
+
+class OnUpdate(PublishableModel):
+    PUBLISH_ON_UPDATE = True
+    name = models.CharField(max_length=50, default="")
+
+
+class Message(PublishableModel):
+    """Publishes everything."""
+
+    PUBLISH_ON_CREATE = True
+    PUBLISH_ON_UPDATE = True
+    PUBLISH_ON_DELETE = True
+
+    author = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.CASCADE, related_name="+"
+    )
+    body = models.TextField(default="")
+    tags = models.ManyToManyField(Tag, related_name="messages")
+
+
+class LoudMessage(Message):
+    """A table of its own below another: each save and delete publishes once."""
+
+    volume = models.IntegerField(default=11)
+
+
+class ProxyMessage(Message):
+    class Meta:
+        proxy = True
+
+
+class Parcel(PublishableModel):
+    """A UUID key, some fields only, delivery tracked."""
+
+    PUBLISH_ON_CREATE = True
+    PUBLISH_ON_UPDATE = True
+    PUBLISH_FIELDS = ["label"]
+    TRACK_DELIVERY = True
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    label = models.CharField(max_length=50, default="")
+    weight = models.DecimalField(max_digits=8, decimal_places=2, default=1)
+
+
+class Order(PublishableModel):
+    """Rendered by a REST framework serializer, versioned."""
+
+    PUBLISH_ON_CREATE = True
+    PUBLISH_ON_UPDATE = True
+    PUBLISH_SERIALIZER = "tests.shop.serializers.OrderSerializer"
+    PUBLISH_VERSION = "version"
+
+    status = models.CharField(max_length=20, default="new")
+    version = models.IntegerField(default=1)
