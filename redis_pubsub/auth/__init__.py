@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from .authorize import Authorizer
 from .methods import Authenticator, AuthUnavailable, authjwt_method, authtoken_method
 from .session import user_of_session
 
 __all__ = [
     "AuthUnavailable",
     "Authenticator",
+    "Authorizer",
     "authjwt_method",
     "authtoken_method",
     "user_of_session",

@@ -71,7 +71,7 @@ class Deliveries:
                 self._loop.call_soon(self._start_hop)
             self._due.append(reader)
         else:
-            self._spawn(self._run_async(reader))
+            self.spawn(self._run_async(reader))
 
     def receipt(self, reader: ChannelReader, value: SharedValue) -> None:
         """A callback has returned: note it if the model tracks its delivery."""
@@ -87,7 +87,7 @@ class Deliveries:
         )
         if not self._is_recording:
             self._is_recording = True
-            self._spawn(self._record())
+            self.spawn(self._record())
 
     # -- plain callbacks ---------------------------------------------------------
 
@@ -96,7 +96,7 @@ class Deliveries:
         self._submit(Hop(self, deque((reader, reader.take()) for reader in due)))
 
     def _submit(self, hop: Hop) -> None:
-        self._spawn(self._run_hop(hop))
+        self.spawn(self._run_hop(hop))
 
     async def _run_hop(self, hop: Hop) -> None:
         orm = self._engine.orm
@@ -141,9 +141,11 @@ class Deliveries:
         for callback in reader.callbacks:
             try:
                 instance = await value.get(self._engine)
-                result = callback(reader.channel_name, instance)
-                if inspect.isawaitable(result):
-                    result = await result
+                if is_async(callback):
+                    result = await callback(reader.channel_name, instance)
+                else:
+                    run = self._engine.orm.run
+                    result = await run(callback, reader.channel_name, instance)
                 is_wanted = is_wanted and result is not False
             except Exception:
                 self.failed(reader)
@@ -172,7 +174,8 @@ class Deliveries:
             self._engine.metrics.count("receipts_dropped", len(receipts))
             logger.exception("%d receipt(s) were not written", len(receipts))
 
-    def _spawn(self, coroutine: Any) -> None:
+    def spawn(self, coroutine: Any) -> None:
+        """Own a task: it is ended with the engine, and its failure is logged."""
         task = asyncio.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._done)
@@ -192,6 +195,17 @@ class Deliveries:
     @property
     def engine(self) -> Engine:
         return self._engine
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether calling it gives a coroutine: `async def`, or a generator coroutine."""
+    if inspect.iscoroutinefunction(function):
+        return True
+    flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
+    if flags & inspect.CO_ITERABLE_COROUTINE:
+        return True
+    call = getattr(type(function), "__call__", None)  # noqa: B004 (an object with async __call__)
+    return inspect.iscoroutinefunction(call)
 
 
 Work = deque[tuple["ChannelReader", list[SharedValue]]]
@@ -229,8 +243,12 @@ class Hop:
             for callback in reader.callbacks:
                 try:
                     instance = value.build(self._deliveries.engine)
-                    if callback(reader.channel_name, instance) is False:
+                    result = callback(reader.channel_name, instance)
+                    if result is False:
                         is_wanted = False
+                    elif inspect.iscoroutine(result):
+                        # A plain function that made a coroutine, as a lambda may.
+                        self.hand_over(self._deliveries.spawn, (result,))
                 except Exception:
                     self._deliveries.failed(reader)
             self.hand_over(self._deliveries.receipt, (reader, value))

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("redis_pubsub.readers")
 
 
+MakeReader = Callable[[Subscription], Reader]
+
+
 class SubscriptionManager:
     """Owns readers.
 
@@ -48,7 +51,7 @@ class SubscriptionManager:
         self._engine = engine
         self._on_overflow = on_overflow
         self._is_closed = False
-        self._followed: dict[str, Callback] = {}
+        self._followed: dict[str, MakeReader] = {}
         self._users: set[str] = set()
         self._starting: set[asyncio.Future[Any]] = set()
 
@@ -122,9 +125,30 @@ class SubscriptionManager:
         Returns:
             An awaitable of the readers; one Redis round trip for all of them.
         """
+
+        def make(subscription: Subscription) -> Reader:
+            return ChannelReader(subscription, self).callback(callback)
+
+        return self._begin(self._follow(str(subscriber.pk), make))
+
+    def forward_all_subscriptions(
+        self, ws: Any, subscriber: AbstractBaseUser, *, framing: Framing = payload_frame
+    ) -> Awaitable[list[Reader]]:
+        """`listen_to_all_subscriptions` without a callback: straight to the socket, as
+        `forward` does."""
+
+        def make(subscription: Subscription) -> Reader:
+            name = subscription.channel.name
+            return FrameReader(name, ws.write_frames, framing, subscription, self)
+
+        return self._begin(self._follow(str(subscriber.pk), make))
+
+    async def refresh(self, subscriber: AbstractBaseUser) -> None:
+        """Make this manager's readers match a user's subscriptions now, rather than when
+        the change has come round."""
+        await self.get_engine()
         user = str(subscriber.pk)
-        self._followed[user] = callback
-        return self._begin(self._follow(user))
+        await self.apply(user, (await self._live().active_of([user]))[user])
 
     def forward(
         self,
@@ -146,15 +170,7 @@ class SubscriptionManager:
         readers = []
         for channel in channels:
             subscription = channel if isinstance(channel, Subscription) else None
-            name = (
-                channel
-                if isinstance(channel, str)
-                else (
-                    channel.channel.name
-                    if isinstance(channel, Subscription)
-                    else channel.name
-                )
-            )
+            name = _name_of(channel)
             readers.append(FrameReader(name, ws.write_frames, framing, subscription, self))
         self.add(*readers)
         return self._begin(self._start(readers))
@@ -170,8 +186,9 @@ class SubscriptionManager:
         await asyncio.gather(*(reader.listen() for reader in started))
         return started
 
-    async def _follow(self, user: str) -> list[Reader]:
+    async def _follow(self, user: str, make: MakeReader) -> list[Reader]:
         await self.get_engine()
+        self._followed[user] = make
         self._watch(user)
         await self.apply(user, (await self._live().active_of([user]))[user])
         return [
@@ -221,17 +238,22 @@ class SubscriptionManager:
             ):
                 subscription.active = False
                 await self.remove(reader)
-        callback = self._followed.get(user)
-        if callback is None:
+        make = self._followed.get(user)
+        if make is None:
             return
         added = []
         for name, subscription in active.items():
             if name not in self.readers:
-                reader = ChannelReader(subscription, self)
-                reader.callback(callback)
+                reader = make(subscription)
                 self.add(reader)
                 added.append(reader)
         await self._start(added)
+
+
+def _name_of(channel: str | Channel | Subscription) -> str:
+    if isinstance(channel, Subscription):
+        return channel.channel.name
+    return channel if isinstance(channel, str) else channel.name
 
 
 class _Started:

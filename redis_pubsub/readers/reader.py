@@ -14,8 +14,8 @@ from django.apps import apps
 from ..exceptions import NoCallback, ReaderTooSlow
 from ..frames import Framing, payload_frame
 from ..messages import Message
-from .base import Reader, logger
-from .delivery import Deliveries
+from .base import Reader
+from .delivery import Deliveries, is_async
 from .values import SharedValue, share
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class ChannelReader(Reader):
     @property
     def is_plain(self) -> bool:
         """Whether every callback is a plain function."""
-        return not any(_is_async(function) for function in self.callbacks)
+        return not any(is_async(function) for function in self.callbacks)
 
     async def listen(self) -> asyncio.Future[None]:
         """See `Reader.listen`.
@@ -163,17 +163,3 @@ class FrameReader(Reader):
         super().__init__(channel_name, subscription, manager)
         self.framing = framing
         self.write = write
-
-
-def _is_async(function: Callback) -> bool:
-    if inspect.iscoroutinefunction(function):
-        return True
-    if (
-        getattr(getattr(function, "__code__", None), "co_flags", 0)
-        & inspect.CO_ITERABLE_COROUTINE
-    ):
-        return True
-    return inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
-
-
-__all__ = ["Callback", "ChannelReader", "FrameReader", "logger"]

@@ -260,16 +260,7 @@ def _name_blocking_call(handler: str, error: SynchronousOnlyOperation) -> str:
     )
 
 
-def _decorator(
-    route: str | Callable[..., Any] | None, with_manager: bool, **options: Any
-) -> Any:
-    if callable(route):
-        return Route(route, None, with_manager=with_manager, **options)
-
-    def decorate(function: Callable[..., Any]) -> Route:
-        return Route(function, route, with_manager=with_manager, **options)
-
-    return decorate
+Decorator = Callable[[Callable[..., Any]], Route]
 
 
 def websocket(
@@ -278,7 +269,7 @@ def websocket(
     *,
     protocols: Sequence[str] = (),
     max_message_bytes: int | None = None,
-) -> Any:
+) -> Decorator:
     """Make a coroutine function a WebSocket handler.
 
     It is called with ``(ws, params, **kwargs)``: the socket, and a ``MultiDict`` of the
@@ -292,9 +283,10 @@ def websocket(
         max_message_bytes: Largest message a client may send; by default
             ``limits["command_bytes"]``.
     """
-    return _decorator(
-        route,
-        False,
+    return functools.partial(
+        Route,
+        path=route,
+        with_manager=False,
         authenticate=authenticate,
         protocols=protocols,
         max_message_bytes=max_message_bytes,
@@ -307,12 +299,13 @@ def websocket_pubsub(
     *,
     protocols: Sequence[str] = (),
     max_message_bytes: int | None = None,
-) -> Any:
+) -> Decorator:
     """`websocket`, with a `SubscriptionManager` as ``manager``: readers made with it end
     with the socket."""
-    return _decorator(
-        route,
-        True,
+    return functools.partial(
+        Route,
+        path=route,
+        with_manager=True,
         authenticate=authenticate,
         protocols=protocols,
         max_message_bytes=max_message_bytes,
