@@ -12,9 +12,9 @@ hooks behind it: that is Django's rule, and the reason for its ``robust=True``.)
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
 
-from django.db import transaction
+from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..messages import Draft
@@ -85,6 +85,21 @@ class _Entry(set[str | None]):
                 if entry.replaces is None or last[entry.replaces] is entry
             ]
         )
+
+
+def waiting() -> Iterator[object]:
+    """The messages that wait in this thread's open transactions, opaque."""
+    for connection in connections.all(initialized_only=True):
+        yield from _queue_of(connection)
+
+
+def send_now(connection: BaseDatabaseWrapper, *, besides: Iterable[object] = ()) -> None:
+    """Do for an open transaction what its commit would: for tests, whose transaction
+    never commits."""
+    passed_over = {id(entry) for entry in besides}
+    for entry in _queue_of(connection):
+        if id(entry) not in passed_over:
+            entry.commit()
 
 
 def _queue_of(connection: BaseDatabaseWrapper) -> list[_Entry]:

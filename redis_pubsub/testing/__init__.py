@@ -1,11 +1,39 @@
 """Helpers for testing sites that use this package.
 
-As a pytest plugin it brings fixtures (see ``redis_pubsub.testing.plugin``); everything
-here also works without pytest.
+They work in any test; pytest finds them as fixtures too (``redis_pubsub.testing.plugin``).
 """
 
 from __future__ import annotations
 
-from .server import RedisServer
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["RedisServer"]
+if TYPE_CHECKING:
+    from .capture import captured_messages, send_pending
+    from .server import RedisServer, find_redis_server
+    from .site import PubSubSite, pubsub_site
+
+__all__ = [
+    "PubSubSite",
+    "RedisServer",
+    "captured_messages",
+    "find_redis_server",
+    "pubsub_site",
+    "send_pending",
+]
+
+# Resolved at first use: pytest loads the plugin before Django is set up.
+_HOMES = {
+    "PubSubSite": "site",
+    "RedisServer": "server",
+    "captured_messages": "capture",
+    "find_redis_server": "server",
+    "pubsub_site": "site",
+    "send_pending": "capture",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
