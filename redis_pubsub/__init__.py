@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .contrib.websockets.server import get_application, get_runner_factory
+    from .contrib.websockets import get_application, get_runner_factory
     from .publishing import apublish, publish
     from .readers import ChannelReader, SubscriptionManager
 
@@ -27,8 +27,8 @@ _HOMES = {
     "ChannelReader": "readers",
     "SubscriptionManager": "readers",
     "apublish": "publishing",
-    "get_application": "contrib.websockets.server",
-    "get_runner_factory": "contrib.websockets.server",
+    "get_application": "contrib.websockets",
+    "get_runner_factory": "contrib.websockets",
     "publish": "publishing",
 }
 

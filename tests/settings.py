@@ -6,8 +6,10 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 BASE = Path(tempfile.gettempdir())
+# Processes that a test starts share its files; runs side by side do not.
+RUN = os.environ.get("TEST_RUN", str(os.getpid()))
 SECRET_KEY = "not a secret, only for tests, and long enough for HS256"
-DEBUG = False
+DEBUG = bool(os.environ.get("TEST_DEBUG"))
 ALLOWED_HOSTS = ["localhost", "127.0.0.1", "testserver"]
 USE_TZ = True
 ROOT_URLCONF = "tests.urls"
@@ -60,7 +62,8 @@ def database(name: str) -> dict[str, object]:
             "HOST": unquote(url.hostname or ""),
             "PORT": url.port or "",
         }
-    path = str(BASE / f"redis_pubsub_{os.getpid()}_{name}.sqlite3")
+    directory = Path(os.environ.get("TEST_DATA", BASE))
+    path = str(directory / f"redis_pubsub_{RUN}_{name}.sqlite3")
     return {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": path,

@@ -21,7 +21,7 @@ from django.test import override_settings
 from ..conf import SETTING
 from ..contrib.websockets.handlers import Route
 from ..contrib.websockets.keys import ENGINE
-from ..contrib.websockets.server import setup
+from ..contrib.websockets.server import socket_application
 from ..engine import Engine
 from ..publishing import apublish
 from .capture import send_pending
@@ -117,7 +117,7 @@ async def pubsub_site(
     in_test_thread = await sync_to_async(_is_in_test_case)()
     directory = await asyncio.to_thread(tempfile.TemporaryDirectory)
     with override_settings(REDIS_PUBSUB=setting, ALLOWED_HOSTS=hosts):
-        app = setup(handlers=list(handlers) or None, in_test_thread=in_test_thread)
+        app = socket_application(list(handlers) or None, in_test_thread=in_test_thread)
         runner = web.AppRunner(app, shutdown_timeout=1)
         await runner.setup()
         path = str(Path(directory.name) / "site.sock")

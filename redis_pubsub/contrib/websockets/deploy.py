@@ -6,6 +6,6 @@
 
 from __future__ import annotations
 
-from .server import get_runner_factory
+from .entry import get_runner_factory
 
 application = get_runner_factory()

@@ -105,7 +105,7 @@ class Gatekeeper:
             if uses_cookie:
                 raise self._refused("a session needs an Origin header")
             return
-        scheme, host = self._proxies.scheme_and_host(request)
+        scheme, host = self._reached_as(request)
         is_allowed = len(origins) == 1 and is_origin_allowed(
             origins[0],
             scheme=scheme,
@@ -122,6 +122,19 @@ class Gatekeeper:
                 host,
             )
             raise self._refused("this origin is not allowed")
+
+    def _reached_as(self, request: web.Request) -> tuple[str, str]:
+        """Scheme and host as the client knows them."""
+        transport = request.transport
+        peer = transport.get_extra_info("peername") if transport is not None else None
+        forwarded = {
+            name.upper(): value
+            for name, value in request.headers.items()
+            if TrustedProxies.is_forwarding_header(name.upper())
+        }
+        client = self._proxies.client(peer[0] if isinstance(peer, tuple) else "", forwarded)
+        host = client.headers.get("X-FORWARDED-HOST", request.headers.get(hdrs.HOST, ""))
+        return client.scheme or request.scheme, host
 
     def _refused(self, text: str) -> web.HTTPForbidden:
         self._engine.metrics.count("handshakes_refused")

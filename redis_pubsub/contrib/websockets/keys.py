@@ -17,6 +17,8 @@ class Pages(Protocol):
 
     async def handle_request(self, request: web.Request) -> web.StreamResponse: ...
 
+    async def close(self) -> None: ...
+
 
 ENGINE = web.AppKey("redis_pubsub_engine", Engine)
 PAGES: web.AppKey[Pages] = web.AppKey("redis_pubsub_pages")

@@ -40,6 +40,10 @@ class DjangoPages:
     async def handle_request(self, request: web.Request) -> web.StreamResponse:
         return await self._handler.handle_request(request)
 
+    async def handle_expect(self, request: web.Request) -> web.StreamResponse | None:
+        """Answer ``Expect: 100-continue``, or refuse the body that would follow."""
+        return await self._handler.handle_expect(request)
+
     async def close(self) -> None:
         """Wait for what runs, bounded."""
         await self._handler.close()

@@ -6,9 +6,17 @@ Contract: docs/topics/serving.rst.
 
 from __future__ import annotations
 
+from ...proxies import Client, TrustedProxies
 from .handler import WSGIHandler
 from .head import BrokenResponse
 from .options import WSGIOptions
-from .proxies import Client, TrustedProxies
+from .pool import Load
 
-__all__ = ["BrokenResponse", "Client", "TrustedProxies", "WSGIHandler", "WSGIOptions"]
+__all__ = [
+    "BrokenResponse",
+    "Client",
+    "Load",
+    "TrustedProxies",
+    "WSGIHandler",
+    "WSGIOptions",
+]

@@ -12,9 +12,9 @@ from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
 
+from ...proxies import TrustedProxies, plain_address
 from .files import FileWrapper
 from .options import WSGIOptions
-from .proxies import TrustedProxies, plain_address
 from .refusals import ClientLeft, Refusal, bad_request
 
 DEFAULT_PORTS = {"http": "80", "https": "443"}

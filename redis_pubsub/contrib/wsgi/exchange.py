@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from types import TracebackType
 from typing import IO, Any
 
@@ -193,17 +194,17 @@ class Exchange:
         # Until its first block, an application may still say (or change) its head.
         first = next(filter(None, blocks), b"")
         if not first or self._may_skip_body():
-            return self._finish(first)
+            return self._finish(b"")
         length = self._checked_head().length
         if isinstance(result, FileWrapper) and length is not None:
             # A file may have grown since its size was told.
             first = first[: length - self._sent]
             blocks = clipped(blocks, length - self._sent - len(first))
-        if self._pipe is None and length == len(first):
-            # Middleware that wraps a page in a generator gets a page's one turn.
-            return self._finish(first + next(filter(None, blocks), b""))
-        self._send(first)
-        for block in blocks:
+        for block in chain((first,), blocks):
+            if length == self._sent + len(block):
+                # Is there more? Asked before the client can take this for the whole.
+                # A page that middleware wrapped in a generator ends here, in one turn.
+                return self._finish(block + next(filter(None, blocks), b""))
             self._send(block)
         return self._finish(b"")
 

@@ -20,7 +20,7 @@ from .exchange import Answer, Application, Complete, Exchange, Stream
 from .head import Head, HeadChecker
 from .options import KIB, WSGIOptions
 from .pipe import BlockPipe
-from .pool import PoolFull, ThreadPool
+from .pool import Load, PoolFull, ThreadPool
 from .refusals import (
     ClientLeft,
     Refusal,
@@ -84,6 +84,11 @@ class WSGIHandler(BufferingHandler):
             return nobody()
 
     __call__ = handle_request  # type: ignore[assignment]
+
+    @property
+    def load(self) -> Load:
+        """How busy the threads are, for metrics."""
+        return self._pool.load
 
     async def handle_expect(self, request: web.Request) -> web.StreamResponse | None:
         """Refuse a body before it is sent; the ``expect_handler`` of the route."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from .proxies import TrustedProxies
+from ...proxies import TrustedProxies
 
 KIB = 1024
 MIB = 1024 * KIB

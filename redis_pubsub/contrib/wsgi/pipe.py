@@ -39,7 +39,7 @@ class BlockPipe:
         self._blocks: list[bytes] = []
         self._size = 0
         self._has_ended = False
-        self._reader_left = False
+        self._is_abandoned = False
         self._is_reader_called = False
         self._arrived = asyncio.Event()
         self.is_cut = False
@@ -51,9 +51,9 @@ class BlockPipe:
             ReaderLeft: The client is gone.
         """
         with self._changed:
-            while self._size >= self._limit_bytes and not self._reader_left:
+            while self._size >= self._limit_bytes and not self._is_abandoned:
                 self._changed.wait()
-            if self._reader_left:
+            if self._is_abandoned:
                 raise ReaderLeft
             self._blocks.append(block)
             self._size += len(block)
@@ -63,7 +63,7 @@ class BlockPipe:
         """No more blocks; ``is_cut`` where there should have been. Called by the thread."""
         with self._changed:
             self._has_ended = True
-            self.is_cut = is_cut
+            self.is_cut |= is_cut
             self._call_reader()
 
     async def take(self) -> bytes:
@@ -83,11 +83,12 @@ class BlockPipe:
                 return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
     def abandon(self) -> None:
-        """The reader leaves: the thread's next (or waiting) `put` raises."""
+        """Give up: the thread's next (or waiting) `put` raises, the reader sees a cut."""
         with self._changed:
-            self._reader_left = True
+            self._is_abandoned = self._has_ended = self.is_cut = True
             self._blocks, self._size = [], 0
             self._changed.notify_all()
+            self._call_reader()
 
     def _call_reader(self) -> None:
         if self._is_reader_called:

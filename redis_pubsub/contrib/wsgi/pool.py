@@ -17,6 +17,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
+from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
 from typing import Generic, Protocol, TypeVar
@@ -25,6 +26,21 @@ logger = logging.getLogger("redis_pubsub.wsgi")
 
 Answer = TypeVar("Answer")
 Answer_co = TypeVar("Answer_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a pool does at this moment.
+
+    Attributes:
+        running: Pieces of work in a thread, streams not counted.
+        waiting: Pieces that wait for a thread.
+        streams: Streams in a thread.
+    """
+
+    running: int
+    waiting: int
+    streams: int
 
 
 class PoolFull(Exception):
@@ -89,6 +105,11 @@ class ThreadPool(Generic[Answer]):
             return False
         self._drop_unwanted()
         return len(self._waiting) >= self._max_waiting
+
+    @property
+    def load(self) -> Load:
+        """How busy the pool is."""
+        return Load(self._running, len(self._waiting), self._streams)
 
     @property
     def _running(self) -> int:

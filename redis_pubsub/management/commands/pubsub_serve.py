@@ -26,7 +26,7 @@ from ...broker import MEMORY
 from ...conf import get_config
 from ...contrib.websockets.connections import Connections
 from ...contrib.websockets.keys import ENGINE
-from ...contrib.websockets.server import get_application, make_runner
+from ...contrib.websockets.server import make_runner, site_application
 
 RELOAD = 3
 """The exit status with which Django's reloader asks for a new process."""
@@ -131,7 +131,7 @@ class Server:
         self._loop = asyncio.get_running_loop()
         options = self._options
         has_static = settings.DEBUG and not options["nostatic"]
-        self._app = get_application(static_files=has_static)
+        self._app = site_application(None, static_files=has_static)
         runner = make_runner(self._app)
         await runner.setup()
         if options["access_log"]:

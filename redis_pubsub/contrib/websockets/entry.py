@@ -1,0 +1,90 @@
+"""The ways in, for a ``deployment.py``: they import before Django is set up, and set it up.
+
+What they assemble is in ``server``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from .handlers import Route
+
+
+def set_up_django() -> None:
+    """``django.setup()``, unless somebody did."""
+    from django.apps import apps
+
+    if not apps.ready:
+        import django
+
+        django.setup()
+
+
+def setup(
+    loop: asyncio.AbstractEventLoop | None = None,
+    *,
+    handlers: list[Route] | None = None,
+    in_test_thread: bool = False,
+) -> web.Application:
+    """An aiohttp application with the handlers of all installed apps.
+
+    Args:
+        loop: Accepted for 1.0's ``deployment.py``, and ignored.
+        handlers: These instead of the discovered ones.
+        in_test_thread: See `redis_pubsub.db.Orm`.
+
+    Raises:
+        HandlerConfigError: A ``websockets`` module does not import or names something
+            that is no handler.
+    """
+    set_up_django()
+    from .server import socket_application
+
+    return socket_application(handlers, in_test_thread=in_test_thread)
+
+
+def get_application(
+    loop: asyncio.AbstractEventLoop | None = None,
+    *,
+    handlers: list[Route] | None = None,
+    static_files: bool = False,
+) -> web.Application:
+    """`setup`, with Django's WSGI application behind the sockets: one process serves all.
+
+    Args:
+        loop: Accepted for 1.0's sake, and ignored.
+        handlers: These instead of the discovered ones.
+        static_files: Serve static files as ``runserver`` does: for development.
+    """
+    set_up_django()
+    from .server import site_application
+
+    return site_application(handlers, static_files=static_files)
+
+
+def get_runner_factory(
+    *, static_files: bool = False
+) -> Callable[[], Awaitable[web.AppRunner]]:
+    """What ``deployment.py`` exports: gunicorn's aiohttp worker calls it after the fork.
+
+    The runner it makes closes sockets before aiohttp stops to hear them, keeps request
+    bodies as they were sent, and wakes at once on SIGTERM.
+
+    Raises:
+        HandlerConfigError: See `setup`; told here, before any worker serves.
+    """
+    set_up_django()
+    from .discovery import load_handlers
+    from .server import make_runner, site_application
+
+    handlers = load_handlers()
+
+    async def application() -> web.AppRunner:
+        return make_runner(site_application(handlers, static_files=static_files))
+
+    return application

@@ -1,0 +1,295 @@
+"""One process serves all: gunicorn's stock worker, and the command for development."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from redis_pubsub.broker import open_blocking
+from redis_pubsub.messages import Draft, new_header
+from redis_pubsub.metrics import Metrics
+from redis_pubsub.options import BrokerOptions
+from tests.processes import ROOT, Process, free_port
+
+pytestmark = pytest.mark.may_block(reason="starts and stops server processes")
+
+WORKER = "aiohttp.worker.GunicornWebWorker"
+UVLOOP = "aiohttp.worker.GunicornUVLoopWebWorker"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """A migrated database for the servers of this module."""
+    directory = tmp_path_factory.mktemp("data")
+    env = {"DJANGO_SETTINGS_MODULE": "tests.settings", "TEST_DATA": str(directory)}
+    migrate = [sys.executable, "-m", "django", "migrate", "--verbosity", "0"]
+    import os
+
+    subprocess.run(
+        migrate, cwd=ROOT, env={**os.environ, **env, "TEST_RUN": "deployment"}, check=True
+    )
+    return directory
+
+
+@pytest.fixture
+def env(redis_server, data):
+    return {
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "TEST_DATA": str(data),
+        "TEST_RUN": "deployment",
+        "REDIS_URL": redis_server.url,
+    }
+
+
+@pytest.fixture
+def publish(redis_server):
+    """Publish as another process would."""
+    broker = open_blocking(BrokerOptions(url=redis_server.url), Metrics())
+    yield lambda channel, raw: broker.publish([Draft(channel, new_header(), raw)])
+    broker.close()
+
+
+def gunicorn(application: str, port: int, env: dict[str, str], *arguments: str) -> Process:
+    return Process(
+        *("-m", "gunicorn", application, "--bind", f"127.0.0.1:{port}"),
+        *("--no-control-socket", "--worker-class", WORKER, *arguments),
+        env=env,
+    )
+
+
+def client(port: int | str) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        f"http://127.0.0.1:{port}",
+        connector=aiohttp.TCPConnector(limit=0),
+        timeout=aiohttp.ClientTimeout(total=20),
+    )
+
+
+async def close_code(ws: aiohttp.ClientWebSocketResponse) -> int | None:
+    async with asyncio.timeout(15):
+        while not ws.closed:
+            await ws.receive()
+    return ws.close_code
+
+
+@pytest.mark.parametrize(
+    ("application", "arguments"),
+    [
+        ("deployment:application", []),
+        ("deployment:application", ["--worker-class", UVLOOP]),
+        ("deployment:application", ["--preload"]),
+        ("tests.deployment_application:application", []),
+        ("tests.deployment_application:application", ["--preload"]),
+        ("tests.deployment_2016:application", []),
+    ],
+    ids=["factory", "uvloop", "preload", "application", "application preload", "2016"],
+)
+async def test_every_form_of_deployment_serves_sockets_and_pages(
+    env, publish, application, arguments
+):
+    """P-15, P46, P49, B25: sockets and Django on one port, a handler and the home page
+    both at `/`, a publish of another process; SIGTERM closes with 1001 and exits 0."""
+    port = free_port()
+    with gunicorn(application, port, env, *arguments) as server:
+        server.wait_for_port(port)
+        async with client(port) as http:
+            echo = await http.ws_connect("/")
+            await echo.send_str("hello")
+            assert await echo.receive_str() == "hello"
+            hear = await http.ws_connect("/hear/news")
+            await hear.receive_str()
+            publish("news", b'"from outside"')
+            assert await hear.receive_json() == "from outside"
+            if "2016" not in application:
+                page = await http.get("/")
+                assert (page.status, await page.text()) == (200, "the home page")
+            login = await http.get("/admin/login/")
+            assert login.status == 200 and "csrftoken" in login.cookies
+            assert (await http.get("/no-such-page")).status == 404
+            assert (await http.get("/hear/news")).status in (404, 426)
+
+            server.send(signal.SIGTERM)
+            assert await close_code(echo) == 1001
+            assert await close_code(hear) == 1001
+        assert server.wait() == 0, server.output
+        assert "Traceback" not in server.output
+
+
+async def test_a_publish_reaches_the_sockets_of_every_worker(env, publish):
+    """P-15: two workers, one message, everybody hears it."""
+    port = free_port()
+    with gunicorn("deployment:application", port, env, "--workers", "2") as server:
+        server.wait_for_port(port)
+        async with client(port) as http:
+            sockets, workers = [], set()
+            while len(workers) < 2:
+                assert len(sockets) < 400
+                # Many at once: one at a time, the kernel may wake the same worker always.
+                some = await asyncio.gather(
+                    *(http.ws_connect("/hear/all") for _ in range(40))
+                )
+                workers |= {await ws.receive_str() for ws in some}
+                sockets += some
+            publish("all", b"1")
+            assert [await ws.receive_json() for ws in sockets] == [1] * len(sockets)
+            for ws in sockets:
+                await ws.close()
+        assert server.end() == 0, server.output
+
+
+async def test_max_requests_replaces_the_worker_cleanly(env):
+    """P-15: the worker that served enough says 1001 and goes; the next one serves."""
+    port = free_port()
+    with gunicorn("deployment:application", port, env, "--max-requests", "3") as server:
+        server.wait_for_port(port)
+        async with client(port) as http:
+            ws = await http.ws_connect("/hear/x")
+            first = await ws.receive_str()
+            for _ in range(4):
+                await http.get("/")
+            assert await close_code(ws) == 1001
+            server.wait_for("Booting worker", times=2)
+            again = await http.ws_connect("/hear/x")
+            assert await again.receive_str() != first
+            await again.close()
+        assert server.end() == 0, server.output
+        assert "Traceback" not in server.output
+
+
+def test_a_broken_handler_module_stops_the_start(env, tmp_path):
+    """P-9: gunicorn does not come up, and its output names the module."""
+    (tmp_path / "broken_app").mkdir()
+    (tmp_path / "broken_app" / "__init__.py").write_text("")
+    (tmp_path / "broken_app" / "websockets.py").write_text("handlerconf = ['missing']")
+    (tmp_path / "broken_settings.py").write_text(
+        "from tests.settings import *\nINSTALLED_APPS = [*INSTALLED_APPS, 'broken_app']\n"
+    )
+    env |= {"DJANGO_SETTINGS_MODULE": "broken_settings", "PYTHONPATH": str(tmp_path)}
+
+    with gunicorn("deployment:application", free_port(), env) as server:
+        assert server.wait() != 0
+        assert "broken_app.websockets" in server.output and "'missing'" in server.output
+
+
+@pytest.mark.parametrize("command", ["pubsub_serve", "async_runserver"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_the_command_serves_and_ends_cleanly(env, publish, command, number):
+    """P-14, P47: one URL line, sockets, pages; 1001 and exit 0 on Ctrl-C and SIGTERM."""
+    with Process(
+        *("-m", "django", command, "--port", "0", "--host", "127.0.0.1"), env=env
+    ) as server:
+        server.wait_for("Server running on http://127.0.0.1:")
+        port = server.output.rpartition("127.0.0.1:")[2].split()[0]
+        async with client(port) as http:
+            hear = await http.ws_connect("/hear/news")
+            await hear.receive_str()
+            publish("news", b"1")
+            assert await hear.receive_json() == 1
+            assert await (await http.get("/")).text() == "the home page"
+            server.send(number)
+            assert await close_code(hear) == 1001
+        assert server.wait() == 0, server.output
+        assert "Traceback" not in server.output and "System check" in server.output
+
+
+async def test_the_command_reloads_and_closes_sockets_first(env, tmp_path):
+    """P-14, C-9: a touched file gives a new process; its sockets got 1001, static files
+    are served, and Ctrl-C ends parent and child with 0."""
+    module = tmp_path / "touched_settings.py"
+    module.write_text("from tests.settings import *\n")
+    env |= {
+        "DJANGO_SETTINGS_MODULE": "touched_settings",
+        "PYTHONPATH": str(tmp_path),
+        "TEST_DEBUG": "1",
+    }
+    port = free_port()
+    with Process(
+        *("-m", "django", "pubsub_serve", "--host", "127.0.0.1", "--port", str(port)),
+        env=env,
+    ) as server:
+        server.wait_for("Server running on")
+        async with client(port) as http:
+            assert (await http.get("/static/admin/css/base.css")).status == 200
+            ws = await http.ws_connect("/hear/x")
+            first = await ws.receive_str()
+
+            # The reloader compares whole seconds: two of them differ for certain.
+            await asyncio.sleep(1.1)
+            module.write_text("from tests.settings import *\nTOUCHED = True\n")
+            assert await close_code(ws) == 1001
+            server.wait_for("Server running on", times=2)
+            again = await http.ws_connect("/hear/x")
+            assert await again.receive_str() != first
+            server.send(signal.SIGINT)
+            assert await close_code(again) == 1001
+        assert server.wait() == 0, server.output
+
+
+def test_memory_is_refused_for_several_workers(env):
+    """C-10: the error says what to set."""
+    env |= {"REDIS_URL": "memory://"}
+    with Process("-m", "django", "pubsub_serve", "--workers", "2", env=env) as server:
+        assert server.wait() == 1
+        assert "memory://" in server.output and 'REDIS_PUBSUB["url"]' in server.output
+
+
+async def test_the_command_starts_gunicorn_for_several_workers(env):
+    """`--workers 2` is production's server, and ends as cleanly."""
+    port = free_port()
+    with Process(
+        *("-m", "django", "pubsub_serve", "--host", "127.0.0.1", "--port", str(port)),
+        *("--workers", "2"),
+        env=env,
+    ) as server:
+        server.wait_for("Booting worker", times=2)
+        async with client(port) as http:
+            ws = await http.ws_connect("/")
+            await ws.send_str("x")
+            assert await ws.receive_str() == "x"
+            await ws.close()
+        assert server.end() == 0, server.output
+
+
+async def test_the_command_listens_on_a_unix_socket(env, tmp_path):
+    """`--unix PATH`, behind nginx."""
+    path = str(tmp_path / "site.sock")
+    with Process("-m", "django", "pubsub_serve", "--unix", path, env=env) as server:
+        server.wait_for("Server running on unix:")
+        async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(path)) as http:
+            assert (await http.get("http://localhost/")).status == 200
+        assert server.end() == 0
+
+
+async def test_a_slow_page_does_not_delay_sockets(env):
+    """P48: Django runs in threads of its own; a page that hangs leaves sockets prompt."""
+    port = free_port()
+    with gunicorn("deployment:application", port, env) as server:
+        server.wait_for_port(port)
+        async with client(port) as http:
+            slow = asyncio.create_task(http.get("/slow"))
+            ws = await http.ws_connect("/")
+            for number in range(50):
+                await ws.send_str(str(number))
+                assert await ws.receive_str() == str(number)
+            assert not slow.done()
+            await ws.close()
+            assert (await slow).status == 200
+        assert server.end() == 0
+
+
+def test_a_django_handler_and_the_sockets_share_a_port_only_once(env):
+    """A port that is taken is said so, with a status that is not 0."""
+    port = free_port()
+    arguments = ("-m", "django", "pubsub_serve", "--host", "127.0.0.1", "--port", str(port))
+    with Process(*arguments, env=env) as first:
+        first.wait_for("Server running on")
+        with Process(*arguments, env=env) as second:
+            assert second.wait() != 0
+            assert "in use" in second.output
+        assert first.end() == 0
