@@ -66,12 +66,12 @@ def one_line(document: str | bytes) -> bytes:
     Raises:
         InvalidPayload: The text is not one JSON document.
     """
-    raw = document.encode() if isinstance(document, str) else document
-    if b"\n" in raw or b"\r" in raw:
-        try:
-            raw = msgspec.json.format(raw, indent=-1)
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise InvalidPayload(f"not one JSON document: {error}") from error
+    try:
+        raw = msgspec.json.format(
+            document.encode() if isinstance(document, str) else document, indent=-1
+        )
+    except (UnicodeError, msgspec.DecodeError, RecursionError) as error:
+        raise InvalidPayload(f"not one JSON document: {error}") from error
     check(raw)
     return raw
 

@@ -247,18 +247,19 @@ class Undelivered:
             f"channel__subscribers__{name}": value
             for name, value in self._subscriptions.items()
         }
-        return (
+        pairs: models.QuerySet[Any] = (
             self._rows.filter(channel__subscribers__active=True, **conditions)
             .annotate(undelivered_to=F("channel__subscribers__subscriber_id"))
             .filter(~Exists(received))
         )
+        return pairs
 
 
 def _key_as_text(model: type[models.Model], using: str) -> Any:
     """The outer row's primary key as `ReceivedPublication.publication_id` keeps it."""
     connection = connections[using]
     text: Any = Cast(OuterRef("pk"), models.CharField(max_length=255))
-    pk = model._meta.pk
+    pk: Any = model._meta.pk
     while pk.is_relation:
         pk = pk.target_field
     # The column's own type, since a database with uuids may have older columns without.

@@ -68,6 +68,11 @@ class Reader:
         )
 
     @property
+    def has_ended(self) -> bool:
+        """Whether it was started and is over."""
+        return self.future is not None and self.future.done()
+
+    @property
     def is_listening(self) -> bool:
         """Whether it was started and has not ended."""
         return self.future is not None and not self.future.done()
@@ -110,6 +115,8 @@ class Reader:
     def stop(self, error: Exception | None = None) -> None:
         """End the reader; its future is done, or raises ``error``."""
         if self.future is not None and not self.future.done():
+            # Before anybody who awaits the future goes on.
+            self._leave()
             if error is None:
                 self.future.set_result(None)
             else:
@@ -123,6 +130,11 @@ class Reader:
             self.on_position_lost(channel)
 
     def _ended(self, future: asyncio.Future[None]) -> None:
+        # A reader that listens again has another future by now.
+        if future is self.future:
+            self._leave()
+
+    def _leave(self) -> None:
         if self.engine is not None:
             self.engine.hub.leave(self.channel_name, self)  # type: ignore[arg-type]
         if self.manager is not None:

@@ -76,7 +76,7 @@ class SubscriptionManager:
             raise RuntimeError("this manager was stopped")
         for reader in readers:
             known = self.readers.get(reader.channel_name)
-            if known is not None and known is not reader:
+            if known is not None and known is not reader and not known.has_ended:
                 raise ReaderExists(reader.channel_name)
             reader.manager = self
             self.readers[reader.channel_name] = reader

@@ -59,8 +59,8 @@ def test_any_model_can_be_published(sent):
     channel.publish(tag, fields=["name"])
 
     assert sent.bodies == [
-        f'[{{"model": "shop.tag", "pk": {tag.pk}, "fields": {{}}}}]',
-        f'[{{"model": "shop.tag", "pk": {tag.pk}, "fields": {{"name": "secret"}}}}]',
+        f'[{{"model":"shop.tag","pk":{tag.pk},"fields":{{}}}}]',
+        f'[{{"model":"shop.tag","pk":{tag.pk},"fields":{{"name":"secret"}}}}]',
     ]
 
 

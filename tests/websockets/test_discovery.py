@@ -55,7 +55,9 @@ class TheConfig(AppConfig):
         (
             "package",
             {
-                "websockets/__init__.py": "from .chat import handler\nhandlerconf = ['handler']",
+                "websockets/__init__.py": (
+                    "from .chat import handler\nhandlerconf = ['handler']"
+                ),
                 "websockets/chat.py": HANDLER.format(route="a", names="ignored"),
             },
             None,

@@ -1,0 +1,58 @@
+"""The checks of ``settings.REDIS_PUBSUB``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage
+
+from ..broker import MEMORY
+from ..conf import SETTING
+from .references import check_references
+from .report import at, warning
+from .shape import sift
+from .values import check_values
+
+
+def check_setting(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """Everything that is wrong wherever the site runs."""
+    sound, messages = sift(getattr(settings, SETTING, {}))
+    messages += check_values(sound)
+    messages += check_references(sound)
+    if sound.top.get("outbox"):
+        messages.append(
+            warning(
+                "W002",
+                f"{at('outbox')} is not available in this version and is ignored: what "
+                "cannot be published at once is logged and counted, not retried.",
+                "Take it out until the changelog names it.",
+            )
+        )
+    return messages
+
+
+def check_deployment(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """What is fine while developing and not in production: ``check --deploy``."""
+    sound, _ = sift(getattr(settings, SETTING, {}))
+    messages: list[CheckMessage] = []
+    if sound.url.startswith(MEMORY):
+        messages.append(
+            warning(
+                "W003",
+                f"{at('url')} is {MEMORY}: one process's memory, which other workers, "
+                "commands and task queues do not hear, and which a restart forgets.",
+                "Set it to a Redis.",
+            )
+        )
+    if sound.top.get("token_in_query"):
+        messages.append(
+            warning(
+                "W004",
+                f"{at('token_in_query')} is on: proxies, access logs and browser "
+                "histories keep URLs, and so the tokens in them.",
+                "Turn it off and send the token as the subprotocol, "
+                'new WebSocket(url, ["bearer", token]), or in Authorization.',
+            )
+        )
+    return messages
