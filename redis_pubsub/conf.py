@@ -64,7 +64,7 @@ class Config:
 
     def model_channel_options(self, channel: str) -> ChannelOptions:
         """What holds for a channel that carries models: a history by default."""
-        return self.channel_rules.find(channel) or MODEL_CHANNEL
+        return self.channel_rules(channel, MODEL_CHANNEL)
 
     def broker_options(self) -> BrokerOptions:
         return BrokerOptions(
@@ -76,7 +76,10 @@ class Config:
 
 
 KEYS = frozenset(f.name for f in fields(Config)) - {"channel_rules"} | set(ADDRESS_KEYS)
-_LISTS = ("tokenauth_method", "allowed_origins", "trusted_proxies", "publishable_models")
+_LISTS = frozenset(
+    ("tokenauth_method", "allowed_origins", "trusted_proxies", "publishable_models")
+)
+_SWITCHES = frozenset(("append_slash", "token_in_query", "outbox"))
 
 
 def read(values: Mapping[str, Any]) -> Config:
@@ -86,25 +89,30 @@ def read(values: Mapping[str, Any]) -> Config:
         ImproperlyConfigured: A value is of the wrong kind. Unknown keys pass: the
             system check ``redis_pubsub.E001`` reports them.
     """
+    try:
+        return _read(values)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ImproperlyConfigured(f"{SETTING}: {error}") from error
+
+
+def _read(values: Mapping[str, Any]) -> Config:
     known = {key: value for key, value in values.items() if key in KEYS}
     address = {key: known.pop(key) for key in ADDRESS_KEYS if key in known}
     if address and "url" not in known:
         known["url"] = _url(address)
     if not str(known.get("url", MEMORY)).startswith(URL_SCHEMES):
-        raise ImproperlyConfigured(
-            f'{SETTING}["url"] must begin with one of {", ".join(URL_SCHEMES)}'
-        )
+        raise ValueError(f'"url" must begin with one of {", ".join(URL_SCHEMES)}')
     known.setdefault("append_slash", settings.APPEND_SLASH)
-    for key in _LISTS:
-        if key in known:
-            value = known[key]
-            known[key] = (value,) if isinstance(value, str) else tuple(value)
-    try:
-        known["limits"] = _limits(known.get("limits", {}))
-        known["channel_rules"] = _rules(known.get("channels", {}))
-        return Config(**known)
-    except (TypeError, ValueError, AttributeError) as error:
-        raise ImproperlyConfigured(f"{SETTING}: {error}") from error
+    for key in _LISTS & known.keys():
+        value = known[key]
+        known[key] = (value,) if isinstance(value, str) else tuple(value)
+    for key in _SWITCHES & known.keys():
+        if not isinstance(known[key], bool):
+            # "False" from an environment variable is true; nobody means that.
+            raise TypeError(f"{key!r} must be True or False, not {known[key]!r}")
+    known["limits"] = _limits(known.get("limits", {}))
+    known["channel_rules"] = _rules(known.get("channels", {}))
+    return Config(**known)
 
 
 def _limits(values: Mapping[str, Any]) -> Limits:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 CHANNEL_NAME_MAX = 255
@@ -61,48 +61,44 @@ CHANNEL_OPTION_NAMES = frozenset(f.name for f in fields(ChannelOptions))
 
 
 class ChannelRules:
-    """Patterns of channel names and the options they give.
+    """Patterns of channel names and the options they change.
 
-    A pattern is an exact name or a shell pattern (``"news:*"``). An exact name
-    wins over patterns; among patterns the longest that matches wins.
+    A pattern is an exact name or a shell pattern (``"news:*"``). An exact name wins over
+    patterns; among patterns the longest that matches wins. What a rule does not mention
+    stays as the default has it.
 
     Args:
         rules: Pattern to option values.
-        default: Options of a channel that no pattern names.
     """
 
-    def __init__(
-        self,
-        rules: Mapping[str, Mapping[str, Any]],
-        default: ChannelOptions | None = None,
-    ) -> None:
-        self._default = default or ChannelOptions()
-        self._exact: dict[str, ChannelOptions] = {}
-        patterns: list[tuple[str, ChannelOptions]] = []
-        for pattern, values in rules.items():
-            options = ChannelOptions(**values)
-            self._exact[pattern] = options
-            if any(sign in pattern for sign in "*?["):
-                patterns.append((pattern, options))
-        patterns.sort(key=lambda rule: len(rule[0]), reverse=True)
-        self._patterns: list[tuple[Callable[[str], Any], ChannelOptions]] = [
-            (re.compile(fnmatch.translate(pattern)).match, options)
-            for pattern, options in patterns
+    def __init__(self, rules: Mapping[str, Mapping[str, Any]]) -> None:
+        self._rules = rules
+        patterns = [pattern for pattern in rules if any(sign in pattern for sign in "*?[")]
+        patterns.sort(key=len, reverse=True)
+        self._patterns = [
+            (re.compile(fnmatch.translate(pattern)).match, pattern) for pattern in patterns
         ]
+        self._made: dict[tuple[str, ChannelOptions], ChannelOptions] = {}
+        for pattern in rules:
+            self._options(pattern, ChannelOptions())
 
-    def find(self, channel: str) -> ChannelOptions | None:
-        """The options a rule gives this channel, or ``None`` where no rule names it."""
-        exact = self._exact.get(channel)
-        if exact is not None:
-            return exact
-        for matches, options in self._patterns:
+    def __call__(
+        self, channel: str, default: ChannelOptions = ChannelOptions()
+    ) -> ChannelOptions:
+        """The options of a channel."""
+        if channel in self._rules:
+            return self._options(channel, default)
+        for matches, pattern in self._patterns:
             if matches(channel):
-                return options
-        return None
+                return self._options(pattern, default)
+        return default
 
-    def __call__(self, channel: str) -> ChannelOptions:
-        """The options of a channel, the default where no rule names it."""
-        return self.find(channel) or self._default
+    def _options(self, pattern: str, default: ChannelOptions) -> ChannelOptions:
+        made = self._made.get((pattern, default))
+        if made is None:
+            made = replace(default, **self._rules[pattern])
+            self._made[pattern, default] = made
+        return made
 
 
 @dataclass(frozen=True, slots=True)

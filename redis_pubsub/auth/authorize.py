@@ -64,7 +64,8 @@ class Authorizer:
             return True
         if user is None:
             return False
-        return await self._orm.run(_has_subscription, user, channel)
+        has_one: bool = await self._orm.run(_has_subscription, user, channel)
+        return has_one
 
     async def _ask(
         self,

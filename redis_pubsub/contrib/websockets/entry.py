@@ -77,8 +77,12 @@ def get_runner_factory(
 
     Raises:
         HandlerConfigError: See `setup`; told here, before any worker serves.
+        SystemCheckError: The settings are wrong; gunicorn runs no checks by itself.
     """
     set_up_django()
+    from django.core.management import call_command
+
+    call_command("check", tags=["redis_pubsub"])
     from .discovery import load_handlers
     from .server import make_runner, site_application
 

@@ -37,10 +37,10 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        config = get_config()
-        parser.add_argument("--host", default=config.host)
+        # The settings are read in handle(): they may be wrong, and --help still helps.
+        parser.add_argument("--host", help='default: REDIS_PUBSUB["host"], or localhost')
         parser.add_argument(
-            "--port", type=int, default=config.port, help="0 takes a free one"
+            "--port", type=int, help='default: REDIS_PUBSUB["port"], or 8000; 0: a free one'
         )
         parser.add_argument(
             "--unix", metavar="PATH", help="listen on a unix socket instead"
@@ -51,6 +51,11 @@ class Command(BaseCommand):
         parser.add_argument("--access-log", action="store_true", help="log every request")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        config = get_config()
+        if options["host"] is None:
+            options["host"] = config.host
+        if options["port"] is None:
+            options["port"] = config.port
         if options["workers"] > 1:
             self._run_gunicorn(options)
         elif options["noreload"] or not settings.DEBUG:
