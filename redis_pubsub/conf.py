@@ -70,6 +70,7 @@ class Config:
         return BrokerOptions(
             url=self.url,
             prefix=self.prefix,
+            envelope_key=self.envelope_key,
             channel_options=self.channel_options,
             subscribe_timeout_s=self.limits.subscribe_timeout_s,
         )

@@ -21,6 +21,7 @@ from .db import Orm
 from .hub import Hub
 from .messages import Message, reserved_channel
 from .metrics import Metrics
+from .wire import Envelope
 
 logger = logging.getLogger("redis_pubsub.engine")
 
@@ -89,11 +90,16 @@ class Engine:
         self.orm = Orm(
             config.db_threads, config.limits.db_waiting, in_test_thread=in_test_thread
         )
-        self.hub = Hub(open_broker(config.broker_options(), self.metrics), self.metrics)
+        options = config.broker_options()
+        self.hub = Hub(
+            open_broker(options, self.metrics), self.metrics, Envelope(options.envelope_key)
+        )
         self.control = Control(self.metrics)
         self.loop = asyncio.get_running_loop()
         self.closing = AsyncExitStack()
         self._parts: dict[type[Any], Any] = {}
+        self._borrowers = 0
+        self._is_borrowed = False
         self._watch: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -141,15 +147,27 @@ class Engine:
 _engines: WeakKeyDictionary[asyncio.AbstractEventLoop, Engine] = WeakKeyDictionary()
 
 
-def current_engine() -> Engine | None:
-    """The engine of the running loop, if one was started."""
-    return _engines.get(asyncio.get_running_loop())
+async def borrow_engine() -> Engine:
+    """The running loop's engine, started now if there is none; `return_engine` it.
 
-
-async def start_engine() -> Engine:
-    """The running loop's engine, started now if there is none."""
+    One that was started here ends with its last borrower, an application's does not.
+    """
     engine = current_engine()
     if engine is None:
         engine = Engine(get_config())
+        engine._is_borrowed = True
         await engine.start()
+    engine._borrowers += 1
     return engine
+
+
+async def return_engine(engine: Engine) -> None:
+    """A borrower needs it no more."""
+    engine._borrowers -= 1
+    if engine._is_borrowed and engine._borrowers == 0:
+        await engine.close()
+
+
+def current_engine() -> Engine | None:
+    """The engine of the running loop, if one was started."""
+    return _engines.get(asyncio.get_running_loop())

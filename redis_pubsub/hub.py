@@ -18,12 +18,12 @@ from collections import deque
 from collections.abc import Generator
 from typing import Protocol
 
-from . import wire
 from .broker import Broker
 from .exceptions import MalformedMessage
 from .frames import Framing
 from .messages import Message, Position
 from .metrics import Metrics, Occasionally
+from .wire import Envelope
 
 logger = logging.getLogger("redis_pubsub.hub")
 
@@ -107,9 +107,13 @@ class Hub:
     Args:
         broker: Where messages come from; started and closed with the hub.
         metrics: Where losses are counted.
+        envelope: Reads what the broker delivers.
     """
 
-    def __init__(self, broker: Broker, metrics: Metrics) -> None:
+    def __init__(
+        self, broker: Broker, metrics: Metrics, envelope: Envelope | None = None
+    ) -> None:
+        self._envelope = envelope or Envelope()
         self.broker = broker
         self.metrics = metrics
         self._feeds: dict[str, _Feed] = {}
@@ -130,6 +134,8 @@ class Hub:
         for feed in self._feeds.values():
             if feed.leaving is not None:
                 feed.leaving.cancel()
+            if feed.subscribed is not None:
+                feed.subscribed.cancel()
         if self._turn_handle is not None:
             self._turn_handle.cancel()
         for task in self._leaves:
@@ -165,8 +171,10 @@ class Hub:
             feed.leaving.cancel()
             feed.leaving = None
         feed.groups.setdefault(listener.framing, {})[listener] = feed.arrived
-        if feed.subscribed is None:
+        if feed.subscribed is None or _has_failed(feed.subscribed):
             feed.subscribed = asyncio.create_task(self.broker.subscribe(channel))
+            # Whoever waits hears of a failure; where nobody does, nobody misses it.
+            feed.subscribed.add_done_callback(_has_failed)
         subscribed = feed.subscribed
         if not subscribed.done():
             try:
@@ -218,7 +226,7 @@ class Hub:
         if feed is None:
             return
         try:
-            message = wire.parse(channel, data)
+            message = self._envelope.parse(channel, data)
         except MalformedMessage as error:
             self.metrics.count("malformed_messages")
             if self._may_log(channel):
@@ -329,6 +337,12 @@ class Hub:
         del feed.pending[:count]
         self._backlog_bytes -= size
         return messages
+
+
+def _has_failed(subscribed: asyncio.Task[None]) -> bool:
+    if not subscribed.done():
+        return False
+    return subscribed.cancelled() or subscribed.exception() is not None
 
 
 class _Batch:

@@ -31,6 +31,11 @@ def reserved_channel(name: str) -> str:
     return _RESERVED + name
 
 
+def is_reserved(channel: str) -> bool:
+    """Whether a channel is this package's own."""
+    return channel.startswith(_RESERVED)
+
+
 def check_channel_name(name: str) -> str:
     """Return a channel's name if it is one.
 

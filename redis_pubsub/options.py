@@ -140,6 +140,7 @@ class BrokerOptions:
     Attributes:
         url: ``redis://``, ``rediss://``, ``unix://`` or ``memory://``.
         prefix: First part of every key and channel in Redis.
+        envelope_key: Signs messages; ``""`` for unsigned ones.
         channel_options: Name to options.
         connect_timeout_s: How long one attempt to connect may take.
         command_timeout_s: How long one command may take.
@@ -149,6 +150,7 @@ class BrokerOptions:
 
     url: str = "redis://localhost:6379/0"
     prefix: str = "pubsub"
+    envelope_key: str = ""
     channel_options: Callable[[str], ChannelOptions] = field(default=ChannelRules({}))
     connect_timeout_s: float = 2.0
     command_timeout_s: float = 2.0

@@ -97,7 +97,9 @@ async def hub(broker, monkeypatch):
 
 def data(payload, position=None, **header):
     return wire.frame(
-        wire.encode_header(new_header(**header)), str(payload).encode(), position
+        wire.Envelope().header("", new_header(**header), b""),
+        str(payload).encode(),
+        position,
     )
 
 

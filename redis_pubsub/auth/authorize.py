@@ -64,8 +64,7 @@ class Authorizer:
             return True
         if user is None:
             return False
-        has_one: bool = await self._orm.run(_has_subscription, user, channel)
-        return has_one
+        return await self._orm.run(_has_subscription, user, channel)
 
     async def _ask(
         self,
@@ -99,6 +98,5 @@ class Authorizer:
 
 
 def _has_subscription(user: AbstractBaseUser, channel: str) -> bool:
-    return Subscription._default_manager.filter(
-        subscriber=user, channel__name=channel, active=True
-    ).exists()
+    mine = Subscription.objects.filter(subscriber=user, channel__name=channel, active=True)
+    return bool(mine.exists())

@@ -69,6 +69,7 @@ class Commands:
         self._prefix = options.prefix
         self._meta_ttl_s = options.meta_ttl_s
         self._metrics = metrics
+        self._envelope = wire.Envelope(options.envelope_key)
 
     def live(self, channel: str) -> bytes:
         """Name of the pub/sub channel that carries a channel's messages."""
@@ -79,7 +80,7 @@ class Commands:
 
     def publish(self, draft: Draft) -> Command:
         """The command that sends a message."""
-        header = wire.encode_header(draft.header)
+        header = self._envelope.header(draft.channel, draft.header, draft.raw)
         if not draft.options.has_history and draft.version is None:
             return ("PUBLISH", self.live(draft.channel), wire.frame(header, draft.raw))
         version = "" if draft.version is None else f"{draft.version:0{_VERSION_DIGITS}d}"
@@ -139,7 +140,7 @@ class Commands:
         fields = dict(zip(parts[::2], parts[1::2], strict=False))
         try:
             position = Position(epoch, int(entry_id.partition(b"-")[0]))
-            return wire.parse_entry(
+            return self._envelope.parse_entry(
                 channel, fields.get(b"h", b""), fields.get(b"d", b""), position
             )
         except (MalformedMessage, ValueError):

@@ -20,6 +20,7 @@ from ..exceptions import BrokerUnavailable
 from ..messages import Draft, Message, Position
 from ..metrics import Metrics
 from ..options import BrokerOptions
+from ..wire import Envelope
 from .base import History, Sink
 from .commands import new_epoch
 
@@ -60,11 +61,15 @@ class MemoryStore:
             if broker in self._brokers:
                 self._brokers.remove(broker)
 
-    def publish(self, drafts: Sequence[Draft], meta_ttl_s: int) -> list[Position | None]:
+    def publish(
+        self, drafts: Sequence[Draft], meta_ttl_s: int, envelope: Envelope
+    ) -> list[Position | None]:
         with self._lock:
-            return [self._publish(draft, meta_ttl_s) for draft in drafts]
+            return [self._publish(draft, meta_ttl_s, envelope) for draft in drafts]
 
-    def _publish(self, draft: Draft, meta_ttl_s: int) -> Position | None:
+    def _publish(
+        self, draft: Draft, meta_ttl_s: int, envelope: Envelope
+    ) -> Position | None:
         options, position = draft.options, Position("", 0)
         if options.has_history or draft.version is not None:
             channel = self._channel(draft.channel, meta_ttl_s)
@@ -82,7 +87,8 @@ class MemoryStore:
                 while len(channel.entries) > options.history_size:
                     channel.entries.popleft()
                 channel.entries_expire_at = time.monotonic() + options.history_ttl_s
-        data = wire.frame(wire.encode_header(draft.header), draft.raw, position)
+        header = envelope.header(draft.channel, draft.header, draft.raw)
+        data = wire.frame(header, draft.raw, position)
         for broker in self._brokers:
             broker.arrived(draft.channel, data)
         return position
@@ -139,6 +145,7 @@ class MemoryBroker:
     def __init__(self, options: BrokerOptions, metrics: Metrics) -> None:
         self._options = options
         self._store = store_of(options.url)
+        self._envelope = Envelope(options.envelope_key)
         self._wanted: set[str] = set()
         self._loop = asyncio.get_running_loop()
         self._sink: Sink | None = None
@@ -171,7 +178,7 @@ class MemoryBroker:
 
     async def publish(self, drafts: Sequence[Draft]) -> list[Position | None]:
         await asyncio.sleep(0)
-        return self._store.publish(drafts, self._options.meta_ttl_s)
+        return self._store.publish(drafts, self._options.meta_ttl_s, self._envelope)
 
     async def history(
         self,
@@ -211,6 +218,7 @@ class BlockingMemoryBroker:
     def __init__(self, options: BrokerOptions, metrics: Metrics) -> None:
         self._options = options
         self._store = store_of(options.url)
+        self._envelope = Envelope(options.envelope_key)
         self._has_warned = False
 
     def publish(self, drafts: Sequence[Draft]) -> list[Position | None]:
@@ -221,7 +229,7 @@ class BlockingMemoryBroker:
                 'set REDIS_PUBSUB["url"] to a Redis that all processes share',
                 self._options.url,
             )
-        return self._store.publish(drafts, self._options.meta_ttl_s)
+        return self._store.publish(drafts, self._options.meta_ttl_s, self._envelope)
 
     def history(
         self,

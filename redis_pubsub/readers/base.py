@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..engine import Engine, start_engine
+from ..engine import Engine
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -82,7 +82,7 @@ class Reader:
         if self.manager is None:
             from .manager import SubscriptionManager
 
-            self.manager = SubscriptionManager(await start_engine())
+            self.manager = SubscriptionManager()
         self.manager.add(self)
         return self.manager
 

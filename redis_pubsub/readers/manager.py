@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from typing import TYPE_CHECKING, Any
 
-from ..engine import Engine, start_engine
+from ..engine import Engine, borrow_engine, return_engine
 from ..exceptions import PubSubError, ReaderExists
 from ..frames import Framing, payload_frame
 from ..models import Channel, Subscription
@@ -50,6 +50,7 @@ class SubscriptionManager:
         self.owner = owner
         self._engine = engine
         self._on_overflow = on_overflow
+        self._has_borrowed = False
         self._is_closed = False
         self._followed: dict[str, MakeReader] = {}
         self._users: set[str] = set()
@@ -63,7 +64,8 @@ class SubscriptionManager:
     async def get_engine(self) -> Engine:
         """What serves this loop, started now if nothing did."""
         if self._engine is None:
-            self._engine = await start_engine()
+            self._engine = await borrow_engine()
+            self._has_borrowed = True
         return self._engine
 
     def add(self, *readers: Reader) -> None:
@@ -112,6 +114,10 @@ class SubscriptionManager:
         await self.wait_closed()
         for user in self._users:
             self._live().forget(user, self)
+        self._users.clear()
+        if self._has_borrowed and self._engine is not None:
+            self._has_borrowed = False
+            await return_engine(self._engine)
 
     def listen_to_all_subscriptions(
         self,

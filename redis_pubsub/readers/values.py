@@ -68,7 +68,8 @@ class SharedValue:
             engine.metrics.count("rows_gone")
             logger.info("the row of %r is gone; its payload is delivered", message)
             return message.payload
-        instance.publication = message
+        if not _has_field(model, "publication"):
+            instance.publication = message
         return instance
 
 
@@ -104,3 +105,7 @@ def _model_of(message: Message, engine: Engine) -> type[Model] | None:
         return None
     is_listed = label in map(str.lower, config.publishable_models)
     return model if is_listed or issubclass(model, PublishableModel) else None
+
+
+def _has_field(model: type[Model], name: str) -> bool:
+    return any(field.name == name for field in model._meta.get_fields())

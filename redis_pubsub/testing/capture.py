@@ -7,8 +7,7 @@ from contextlib import contextmanager
 
 from django.db import connections
 
-from .. import wire
-from ..messages import Draft, Message, Position
+from ..messages import Draft, Message, Position, is_reserved
 from ..publishing import transactions
 from ..publishing.publisher import publisher
 
@@ -35,11 +34,9 @@ def captured_messages() -> Iterator[list[Message]]:
 
     def keep(drafts: Sequence[Draft]) -> None:
         captured.extend(
-            wire.parse_entry(
-                draft.channel, wire.encode_header(draft.header), draft.raw, Position("", 0)
-            )
+            Message(draft.channel, draft.header, draft.raw, Position("", 0))
             for draft in drafts
-            if not draft.channel.startswith("\x00")
+            if not is_reserved(draft.channel)
         )
 
     with publisher.diverted(keep):

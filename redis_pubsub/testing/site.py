@@ -75,9 +75,8 @@ class PubSubSite:
             headers["Cookie"] = f"{settings.SESSION_COOKIE_NAME}={key}"
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
-        return await self.http.ws_connect(
-            f"http://{_HOST}{path}", headers=headers, **options
-        )
+        url = f"http://{_HOST}{path}"
+        return await self.http.ws_connect(url, headers=headers, **options)  # type: ignore[no-any-return]
 
     async def publish(self, channel: str, payload: Any, **options: Any) -> None:
         """`redis_pubsub.apublish`, raising where Redis fails."""

@@ -27,7 +27,7 @@ class Inbox:
         self.changed = asyncio.Event()
 
     def deliver(self, channel, data):
-        self.messages.append(wire.parse(channel, data))
+        self.messages.append(wire.Envelope().parse(channel, data))
         self.changed.set()
 
     def resubscribed(self, channel):

@@ -360,6 +360,35 @@ async def test_a_reader_without_a_manager_gets_one(engine, subscription):
     await reader.manager.stop()
 
 
+async def test_a_script_needs_no_application(site, user):
+    """P17, P21: the first reader of a loop starts what it needs; the last manager's stop
+    gives every connection back."""
+    import redis.asyncio
+
+    from redis_pubsub.engine import current_engine
+
+    message = await Message.objects.acreate(body="x")
+    subscription = await message.channel.asubscribe(user)
+    admin = redis.asyncio.from_url(site["url"])
+    before = len(await admin.client_list(_type="pubsub"))
+    readers = [subscription.get_reader(), subscription.get_reader()]
+    heard = [Heard(False), Heard(False)]
+    listeners = [
+        await reader.callback(callback).listen()
+        for reader, callback in zip(readers, heard, strict=True)
+    ]
+    assert len(await admin.client_list(_type="pubsub")) == before + 1
+
+    await message.apublish()
+    await asyncio.wait_for(asyncio.gather(*listeners), 5)
+    for reader in readers:
+        await reader.manager.stop()
+
+    assert current_engine() is None
+    assert len(await admin.client_list(_type="pubsub")) == before
+    await admin.aclose()
+
+
 async def test_messages_stay_in_order_in_threads(subscription, manager):
     """At most one call in flight per reader: 500 messages, one order."""
     heard = Heard()

@@ -28,12 +28,16 @@ def test_a_name_that_is_no_text_is_a_type_error():
         check_channel_name(42)
 
 
-def test_a_message_survives_the_wire_with_its_position():
-    """What a broker frames is what a process parses."""
+@pytest.mark.parametrize("key", ["", "a shared key"], ids=["plain", "signed"])
+def test_a_message_survives_the_wire_with_its_position(key):
+    """What a broker frames is what a process parses, signed or not."""
+    envelope = wire.Envelope(key)
     header = new_header("create", model="shop.message", pk="7", exclude="abc")
 
-    data = wire.frame(wire.encode_header(header), b'{"a":1}', Position("epoch", 5))
-    message = wire.parse("news", data)
+    data = wire.frame(
+        envelope.header("news", header, b'{"a":1}'), b'{"a":1}', Position("epoch", 5)
+    )
+    message = envelope.parse("news", data)
 
     assert message.header == header
     assert message.payload == {"a": 1}
@@ -64,7 +68,27 @@ GARBAGE = [
 def test_garbage_on_a_channel_is_named_so(data):
     """Another version, half a document, a line break, bad UTF-8, deep nesting."""
     with pytest.raises(MalformedMessage):
-        wire.parse("news", data)
+        wire.Envelope().parse("news", data)
+
+
+def test_a_signed_process_believes_only_what_was_signed_with_its_key():
+    """Row 22: a forged, altered or replayed-elsewhere envelope is malformed."""
+    ours, theirs = wire.Envelope("ours"), wire.Envelope("theirs")
+    header, raw = new_header("create"), b'{"a":1}'
+
+    def framed(envelope, channel="news", sent=raw):
+        return wire.frame(envelope.header(channel, header, raw), sent)
+
+    assert ours.parse("news", framed(ours)).payload == {"a": 1}
+    for forged in (
+        framed(wire.Envelope()),
+        framed(theirs),
+        framed(ours, channel="other"),
+        framed(ours, sent=b'{"a":2}'),
+        framed(ours).replace(b"create", b"delete"),
+    ):
+        with pytest.raises(MalformedMessage, match="signature"):
+            ours.parse("news", forged)
 
 
 def test_values_that_are_not_json_are_refused_at_the_call():

@@ -126,6 +126,7 @@ class _Connection:
         self._is_left = False
         self._task: asyncio.Task[Any] | None = None
         self._ended = asyncio.Event()
+        self._patience: asyncio.TimerHandle | None = None
         self._manager = SubscriptionManager(
             engine,
             connection_id=socket.id,
@@ -185,12 +186,11 @@ class _Connection:
             if reader.future is not None and not reader.future.done():
                 reader.future.cancel()
         loop = asyncio.get_running_loop()
-        loop.call_later(
-            self._engine.config.limits.handler_grace_s, self._lost_patience, task
-        )
+        grace_s = self._engine.config.limits.handler_grace_s
+        self._patience = loop.call_later(grace_s, self._lost_patience, task)
 
     def _lost_patience(self, task: asyncio.Task[Any]) -> None:
-        if not task.done() and self._manager is not None and not self._manager.closed:
+        if not task.done() and not self._manager.closed:
             self._engine.metrics.count("handlers_cancelled")
             logger.warning(
                 "%s still runs although its client left; ended", self._route.name
@@ -198,6 +198,8 @@ class _Connection:
             task.cancel()
 
     async def _end(self, pump: asyncio.Task[None], code: int, reason: str) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
         try:
             await self._manager.stop()
         finally:
