@@ -1,4 +1,4 @@
-"""Run pytest against a private PostgreSQL: ``python -m tests.with_postgres tests/readers``."""
+"""pytest against a private PostgreSQL: ``python -m tests.with_postgres tests/readers``."""
 
 from __future__ import annotations
 
