@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .lazy import lazy
 
 if TYPE_CHECKING:
     from .contrib.websockets import get_application, get_runner_factory
@@ -23,17 +24,14 @@ __all__ = [
 ]
 
 # Resolved at first use: the package must import before Django is set up.
-_HOMES = {
-    "ChannelReader": "readers",
-    "SubscriptionManager": "readers",
-    "apublish": "publishing",
-    "get_application": "contrib.websockets",
-    "get_runner_factory": "contrib.websockets",
-    "publish": "publishing",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+__getattr__ = lazy(
+    __name__,
+    {
+        "ChannelReader": "readers",
+        "SubscriptionManager": "readers",
+        "apublish": "publishing",
+        "get_application": "contrib.websockets",
+        "get_runner_factory": "contrib.websockets",
+        "publish": "publishing",
+    },
+)

@@ -7,11 +7,11 @@ import random
 
 import pytest
 
-from redis_pubsub import hub as hub_module
 from redis_pubsub import wire
 from redis_pubsub.exceptions import BrokerUnavailable
 from redis_pubsub.frames import payload_frame
 from redis_pubsub.hub import Hub
+from redis_pubsub.hub import hub as hub_module
 from redis_pubsub.messages import Position, new_header
 from redis_pubsub.metrics import Metrics
 

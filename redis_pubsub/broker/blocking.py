@@ -10,7 +10,7 @@ from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from ..exceptions import BrokerUnavailable
@@ -18,7 +18,14 @@ from ..messages import Draft, Position
 from ..metrics import Metrics
 from ..options import BrokerOptions
 from .base import History
-from .commands import SCRIPTS, Command, Commands, connection_arguments
+from .commands import (
+    SCRIPTS,
+    Command,
+    Commands,
+    checked,
+    connection_arguments,
+    not_loaded,
+)
 
 _POOL_SIZE = 32
 
@@ -66,9 +73,7 @@ class BlockingRedisBroker:
     def _run(self, commands: list[Command]) -> list[Any]:
         try:
             replies = self._pipeline(commands)
-            missing = [
-                i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)
-            ]
+            missing = not_loaded(replies)
             if missing:
                 for script in SCRIPTS:
                     self._redis.script_load(script.text)
@@ -77,10 +82,7 @@ class BlockingRedisBroker:
                     replies[i] = reply
         except (RedisError, OSError) as error:
             raise BrokerUnavailable(f"Redis: {error}") from error
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise BrokerUnavailable(f"Redis: {reply}") from reply
-        return replies
+        return checked(replies)
 
     def _pipeline(self, commands: list[Command]) -> list[Any]:
         with self._redis.pipeline(transaction=False) as pipeline:

@@ -14,8 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from redis.exceptions import NoScriptError
+
 from .. import wire
-from ..exceptions import MalformedMessage
+from ..exceptions import BrokerUnavailable, MalformedMessage
 from ..messages import Draft, Message, Position
 from ..metrics import Metrics
 from ..options import BrokerOptions
@@ -151,3 +153,20 @@ class Commands:
 def new_epoch() -> str:
     """A name for the life of a history that begins now."""
     return uuid.uuid4().hex[:12]
+
+
+def not_loaded(replies: Sequence[Any]) -> list[int]:
+    """Which commands of a pipeline Redis did not run, since it lacks their script."""
+    return [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+
+
+def checked(replies: list[Any]) -> list[Any]:
+    """The replies of a pipeline, if each is one.
+
+    Raises:
+        BrokerUnavailable: Redis answered one of them with an error.
+    """
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise BrokerUnavailable(f"Redis: {reply}") from reply
+    return replies

@@ -11,7 +11,6 @@ import asyncio
 import logging
 import math
 import random
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,18 +18,25 @@ import redis.asyncio
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import RedisError
 
 from ..exceptions import BrokerUnavailable
 from ..messages import Draft, Position
 from ..metrics import Metrics
 from ..options import BrokerOptions
 from .base import History, Sink
-from .commands import SCRIPTS, Command, Commands, connection_arguments
+from .commands import (
+    SCRIPTS,
+    Command,
+    Commands,
+    checked,
+    connection_arguments,
+    not_loaded,
+)
+from .subscriptions import Subscriptions
 
 logger = logging.getLogger("redis_pubsub.broker")
 
-_NAMES_PER_COMMAND = 512
 _COMMAND_CONNECTIONS = 16
 _BACKOFF_FIRST_S = 0.05
 _BACKOFF_MOST_S = 5.0
@@ -62,7 +68,7 @@ class RedisBroker:
         self._subscriber_pool = redis.asyncio.ConnectionPool.from_url(
             options.url, socket_timeout=None, **common
         )
-        self._subscriptions = _Subscriptions(self._commands)
+        self._subscriptions = Subscriptions(self._commands)
         self._connected = asyncio.Event()
         self._resumed = asyncio.Event()
         self._resumed.set()
@@ -126,9 +132,7 @@ class RedisBroker:
     async def _run(self, commands: list[Command]) -> list[Any]:
         try:
             replies = await self._pipeline(commands)
-            missing = [
-                i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)
-            ]
+            missing = not_loaded(replies)
             if missing:
                 for script in SCRIPTS:
                     await self._redis.script_load(script.text)
@@ -137,10 +141,7 @@ class RedisBroker:
                     replies[i] = reply
         except (RedisError, OSError) as error:
             raise BrokerUnavailable(f"Redis: {error}") from error
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise BrokerUnavailable(f"Redis: {reply}") from reply
-        return replies
+        return checked(replies)
 
     async def _pipeline(self, commands: list[Command]) -> list[Any]:
         async with self._redis.pipeline(transaction=False) as pipeline:
@@ -213,86 +214,3 @@ class RedisBroker:
                 again = self._subscriptions.confirm(reply[1])
                 if again is not None:
                     sink.resubscribed(again)
-
-
-class _Subscriptions:
-    """What this process wants of Redis, and how much of it Redis has confirmed.
-
-    Redis forgets subscriptions together with the connection, so the wishes live here
-    and are replayed after every reconnect.
-    """
-
-    def __init__(self, commands: Commands) -> None:
-        self._commands = commands
-        self.channels: dict[bytes, str] = {}
-        self._confirmed: dict[str, asyncio.Future[None]] = {}
-        # A confirmation belongs to the oldest request of its channel, so that one that
-        # was answered before a later UNSUBSCRIBE does not pass for the newest.
-        self._unanswered: Counter[bytes] = Counter()
-        self._queue: list[tuple[str, bytes]] = []
-        self.changed = asyncio.Event()
-
-    def want(self, channel: str) -> asyncio.Future[None]:
-        confirmed = self._confirmed.get(channel)
-        if confirmed is None:
-            confirmed = asyncio.get_running_loop().create_future()
-            self._confirmed[channel] = confirmed
-            key = self._commands.live(channel)
-            self.channels[key] = channel
-            self._ask("SUBSCRIBE", key)
-        return confirmed
-
-    def forget(self, channel: str) -> None:
-        confirmed = self._confirmed.pop(channel, None)
-        if confirmed is not None:
-            confirmed.cancel()
-            key = self._commands.live(channel)
-            self.channels.pop(key, None)
-            self._ask("UNSUBSCRIBE", key)
-
-    def confirm(self, key: bytes) -> str | None:
-        """Note Redis' answer; the channel's name if it was confirmed before."""
-        self._unanswered[key] -= 1
-        if self._unanswered[key] > 0:
-            return None
-        del self._unanswered[key]
-        channel = self.channels.get(key)
-        if channel is None:
-            return None
-        confirmed = self._confirmed[channel]
-        if confirmed.done():
-            return channel
-        confirmed.set_result(None)
-        return None
-
-    def replay(self) -> None:
-        self._unanswered.clear()
-        self._queue.clear()
-        for key in self.channels:
-            self._ask("SUBSCRIBE", key)
-
-    def take(self) -> list[tuple[Any, ...]]:
-        """Commands to send now; neighbours of one kind share a command."""
-        commands: list[tuple[Any, ...]] = []
-        last: list[Any] = []
-        for name, key in self._queue:
-            if not last or last[0] != name or len(last) > _NAMES_PER_COMMAND:
-                last = [name]
-                commands.append(())
-            last.append(key)
-            commands[-1] = tuple(last)
-        self._queue.clear()
-        self.changed.clear()
-        return commands
-
-    def fail(self, error: Exception) -> None:
-        for confirmed in self._confirmed.values():
-            if not confirmed.done():
-                confirmed.set_exception(error)
-                confirmed.exception()
-
-    def _ask(self, name: str, key: bytes) -> None:
-        if name == "SUBSCRIBE":
-            self._unanswered[key] += 1
-        self._queue.append((name, key))
-        self.changed.set()

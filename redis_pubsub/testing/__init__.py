@@ -5,8 +5,9 @@ They work in any test; pytest finds them as fixtures too (``redis_pubsub.testing
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy
 
 if TYPE_CHECKING:
     from .capture import captured_messages, send_pending
@@ -23,17 +24,14 @@ __all__ = [
 ]
 
 # Resolved at first use: pytest loads the plugin before Django is set up.
-_HOMES = {
-    "PubSubSite": "site",
-    "RedisServer": "server",
-    "captured_messages": "capture",
-    "find_redis_server": "server",
-    "pubsub_site": "site",
-    "send_pending": "capture",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+__getattr__ = lazy(
+    __name__,
+    {
+        "PubSubSite": "site",
+        "RedisServer": "server",
+        "captured_messages": "capture",
+        "find_redis_server": "server",
+        "pubsub_site": "site",
+        "send_pending": "capture",
+    },
+)

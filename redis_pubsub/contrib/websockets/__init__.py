@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ...lazy import lazy
 from .entry import get_application, get_runner_factory, setup
 
 if TYPE_CHECKING:
@@ -21,14 +21,11 @@ __all__ = [
 ]
 
 # Resolved at first use: a deployment.py imports this before Django is set up.
-_HOMES = {
-    "load_handlers": "discovery",
-    "websocket": "handlers",
-    "websocket_pubsub": "handlers",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+__getattr__ = lazy(
+    __name__,
+    {
+        "load_handlers": "discovery",
+        "websocket": "handlers",
+        "websocket_pubsub": "handlers",
+    },
+)

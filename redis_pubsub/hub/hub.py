@@ -1,13 +1,6 @@
-"""Fan-out: many listeners in one process, one Redis subscription a channel.
+"""The hub: joins what a loop turn brought, and writes it once to each listener.
 
-Knows a broker and messages; knows no Django, no sockets, no JSON.
-Order: a listener gets one channel's messages as the broker delivered them.
-
-A listener is one of two kinds. A `FrameListener` takes bytes: its `Framing` turns each
-message into a frame once per process, the frames of one loop turn are joined once, and
-every listener of that framing gets one ``write`` of the same bytes. A `MessageListener`
-takes the messages themselves. On this path there is no task, no queue, no lock and no
-await per listener.
+On this path there is no task, no queue, no lock and no await per listener.
 """
 
 from __future__ import annotations
@@ -16,14 +9,14 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Generator
-from typing import Protocol
 
-from .broker import Broker
-from .exceptions import MalformedMessage
-from .frames import Framing
-from .messages import Message, Position
-from .metrics import Metrics, Occasionally
-from .wire import Envelope
+from ..broker import Broker
+from ..exceptions import MalformedMessage
+from ..messages import Message, Position
+from ..metrics import Metrics, Occasionally
+from ..wire import Envelope
+from .feeds import Batch, Feed
+from .listeners import Listener
 
 logger = logging.getLogger("redis_pubsub.hub")
 
@@ -36,69 +29,6 @@ BACKLOG_HIGH_BYTES = 16_777_216
 BACKLOG_LOW_BYTES = 4_194_304
 LEAVE_DELAY_S = 1.0
 """How long a channel without listeners stays subscribed: page changes come and go."""
-
-
-class FrameListener(Protocol):
-    """Something that takes ready-made frames.
-
-    Attributes:
-        framing: Its kind of frame; ``None`` for a `MessageListener`.
-        connection_id: Id of the connection it belongs to, or ``""``.
-    """
-
-    @property
-    def framing(self) -> Framing: ...
-
-    @property
-    def connection_id(self) -> str: ...
-
-    def write(self, data: bytes) -> None:
-        """One or more frames of one channel, in order. Must not block or raise."""
-
-    def position_lost(self, channel: str) -> None:
-        """Messages of this channel may have been missed."""
-
-
-class MessageListener(Protocol):
-    """Something that takes messages."""
-
-    @property
-    def framing(self) -> None: ...
-
-    @property
-    def connection_id(self) -> str: ...
-
-    def offer(self, messages: list[Message]) -> None:
-        """Messages of one channel, in order. Must not block or raise."""
-
-    def position_lost(self, channel: str) -> None:
-        """Messages of this channel may have been missed."""
-
-
-Listener = FrameListener | MessageListener
-
-
-class _Feed:
-    """One channel as this process hears it."""
-
-    def __init__(self, channel: str) -> None:
-        self.channel = channel
-        # By kind of frame; the value is the sequence number of the first message that
-        # the listener may get, so that it misses and repeats none of a running flush.
-        self.groups: dict[Framing | None, dict[Listener, int]] = {}
-        self.pending: list[Message] = []
-        self.arrived = 0
-        self.position: Position | None = None
-        self.is_flushing = False
-        self.leaving: asyncio.TimerHandle | None = None
-        self.subscribed: asyncio.Task[None] | None = None
-
-    @property
-    def has_listeners(self) -> bool:
-        return any(self.groups.values())
-
-    def listeners(self) -> list[Listener]:
-        return [listener for group in self.groups.values() for listener in group]
 
 
 class Hub:
@@ -116,8 +46,8 @@ class Hub:
         self._envelope = envelope or Envelope()
         self.broker = broker
         self.metrics = metrics
-        self._feeds: dict[str, _Feed] = {}
-        self._due: deque[_Feed] = deque()
+        self._feeds: dict[str, Feed] = {}
+        self._due: deque[Feed] = deque()
         self._running: deque[Generator[None, None, None]] = deque()
         self._backlog_bytes = 0
         self._is_paused = False
@@ -166,7 +96,7 @@ class Hub:
         """
         feed = self._feeds.get(channel)
         if feed is None:
-            feed = self._feeds[channel] = _Feed(channel)
+            feed = self._feeds[channel] = Feed(channel)
         if feed.leaving is not None:
             feed.leaving.cancel()
             feed.leaving = None
@@ -199,7 +129,7 @@ class Hub:
         if not feed.groups and feed.leaving is None:
             feed.leaving = self._loop.call_later(LEAVE_DELAY_S, self._left, feed)
 
-    def _left(self, feed: _Feed) -> None:
+    def _left(self, feed: Feed) -> None:
         feed.leaving = None
         if feed.has_listeners or self._feeds.get(feed.channel) is not feed:
             return
@@ -210,7 +140,7 @@ class Hub:
         self._leaves.add(task)
         task.add_done_callback(self._leaves.discard)
 
-    async def _unsubscribe(self, feed: _Feed) -> None:
+    async def _unsubscribe(self, feed: Feed) -> None:
         try:
             # A new feed of the same channel owns the subscription by now.
             if feed.channel not in self._feeds:
@@ -247,7 +177,7 @@ class Hub:
             self.metrics.count("backlog_pauses")
             self.broker.pause()
 
-    def _is_next(self, feed: _Feed, position: Position) -> bool:
+    def _is_next(self, feed: Feed, position: Position) -> bool:
         if position.offset == 0:
             return True
         known = feed.position
@@ -267,7 +197,7 @@ class Hub:
             feed.position = None
             self._position_lost(feed)
 
-    def _position_lost(self, feed: _Feed) -> None:
+    def _position_lost(self, feed: Feed) -> None:
         self.metrics.count("positions_lost")
         for listener in feed.listeners():
             try:
@@ -293,14 +223,14 @@ class Hub:
             self._is_paused = False
             self.broker.resume()
 
-    def _flush(self, feed: _Feed) -> Generator[None, None, None]:
+    def _flush(self, feed: Feed) -> Generator[None, None, None]:
         """Hand a channel's waiting messages to its listeners; yields between slices."""
         messages = self._take(feed)
         first = feed.arrived - len(feed.pending) - len(messages)
         excluded = {message.header.exclude for message in messages} - {""}
         writes = 0
         for framing, group in list(feed.groups.items()):
-            batch = _Batch(messages, framing, first)
+            batch = Batch(messages, framing, first)
             for listener, joined_at in list(group.items()):
                 if listener not in group:
                     continue
@@ -325,7 +255,7 @@ class Hub:
             feed.is_flushing = True
             self._due.append(feed)
 
-    def _take(self, feed: _Feed) -> list[Message]:
+    def _take(self, feed: Feed) -> list[Message]:
         size = 0
         count = 0
         for message in feed.pending:
@@ -343,32 +273,3 @@ def _has_failed(subscribed: asyncio.Task[None]) -> bool:
     if not subscribed.done():
         return False
     return subscribed.cancelled() or subscribed.exception() is not None
-
-
-class _Batch:
-    """What one flush gives to the listeners of one kind, rendered once."""
-
-    def __init__(
-        self, messages: list[Message], framing: Framing | None, first: int
-    ) -> None:
-        self._messages = messages
-        self._first = first
-        self._frames = [framing(message) for message in messages] if framing else []
-        self.joined = b"".join(self._frames)
-
-    def give_part(self, listener: Listener, joined_at: int) -> None:
-        """For one that joined after the first message, or sent one of them itself."""
-        wanted = [
-            index
-            for index, message in enumerate(self._messages)
-            if self._first + index >= joined_at
-            and not (
-                message.header.exclude and message.header.exclude == listener.connection_id
-            )
-        ]
-        if not wanted:
-            return
-        if listener.framing is None:
-            listener.offer([self._messages[index] for index in wanted])
-        else:
-            listener.write(b"".join(self._frames[index] for index in wanted))

@@ -1,0 +1,94 @@
+"""What a process wants of Redis, and how much of it Redis has confirmed. Sans-IO."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+from .commands import Commands
+
+_NAMES_PER_COMMAND = 512
+
+
+class Subscriptions:
+    """The wishes of one broker.
+
+    Redis forgets subscriptions together with the connection, so the wishes live here
+    and are replayed after every reconnect.
+    """
+
+    def __init__(self, commands: Commands) -> None:
+        self._commands = commands
+        self.channels: dict[bytes, str] = {}
+        self._confirmed: dict[str, asyncio.Future[None]] = {}
+        # A confirmation belongs to the oldest request of its channel, so that one that
+        # was answered before a later UNSUBSCRIBE does not pass for the newest.
+        self._unanswered: Counter[bytes] = Counter()
+        self._queue: list[tuple[str, bytes]] = []
+        self.changed = asyncio.Event()
+
+    def want(self, channel: str) -> asyncio.Future[None]:
+        confirmed = self._confirmed.get(channel)
+        if confirmed is None:
+            confirmed = asyncio.get_running_loop().create_future()
+            self._confirmed[channel] = confirmed
+            key = self._commands.live(channel)
+            self.channels[key] = channel
+            self._ask("SUBSCRIBE", key)
+        return confirmed
+
+    def forget(self, channel: str) -> None:
+        confirmed = self._confirmed.pop(channel, None)
+        if confirmed is not None:
+            confirmed.cancel()
+            key = self._commands.live(channel)
+            self.channels.pop(key, None)
+            self._ask("UNSUBSCRIBE", key)
+
+    def confirm(self, key: bytes) -> str | None:
+        """Note Redis' answer; the channel's name if it was confirmed before."""
+        self._unanswered[key] -= 1
+        if self._unanswered[key] > 0:
+            return None
+        del self._unanswered[key]
+        channel = self.channels.get(key)
+        if channel is None:
+            return None
+        confirmed = self._confirmed[channel]
+        if confirmed.done():
+            return channel
+        confirmed.set_result(None)
+        return None
+
+    def replay(self) -> None:
+        self._unanswered.clear()
+        self._queue.clear()
+        for key in self.channels:
+            self._ask("SUBSCRIBE", key)
+
+    def take(self) -> list[tuple[Any, ...]]:
+        """Commands to send now; neighbours of one kind share a command."""
+        commands: list[tuple[Any, ...]] = []
+        last: list[Any] = []
+        for name, key in self._queue:
+            if not last or last[0] != name or len(last) > _NAMES_PER_COMMAND:
+                last = [name]
+                commands.append(())
+            last.append(key)
+            commands[-1] = tuple(last)
+        self._queue.clear()
+        self.changed.clear()
+        return commands
+
+    def fail(self, error: Exception) -> None:
+        for confirmed in self._confirmed.values():
+            if not confirmed.done():
+                confirmed.set_exception(error)
+                confirmed.exception()
+
+    def _ask(self, name: str, key: bytes) -> None:
+        if name == "SUBSCRIBE":
+            self._unanswered[key] += 1
+        self._queue.append((name, key))
+        self.changed.set()

@@ -1,0 +1,53 @@
+"""What the hub feeds.
+
+A listener is one of two kinds. A `FrameListener` takes bytes: its `Framing` turns each
+message into a frame once per process, and every listener of that framing gets the same
+bytes. A `MessageListener` takes the messages themselves.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ..frames import Framing
+from ..messages import Message
+
+
+class FrameListener(Protocol):
+    """Something that takes ready-made frames.
+
+    Attributes:
+        framing: Its kind of frame; ``None`` for a `MessageListener`.
+        connection_id: Id of the connection it belongs to, or ``""``.
+    """
+
+    @property
+    def framing(self) -> Framing: ...
+
+    @property
+    def connection_id(self) -> str: ...
+
+    def write(self, data: bytes) -> None:
+        """One or more frames of one channel, in order. Must not block or raise."""
+
+    def position_lost(self, channel: str) -> None:
+        """Messages of this channel may have been missed."""
+
+
+class MessageListener(Protocol):
+    """Something that takes messages."""
+
+    @property
+    def framing(self) -> None: ...
+
+    @property
+    def connection_id(self) -> str: ...
+
+    def offer(self, messages: list[Message]) -> None:
+        """Messages of one channel, in order. Must not block or raise."""
+
+    def position_lost(self, channel: str) -> None:
+        """Messages of this channel may have been missed."""
+
+
+Listener = FrameListener | MessageListener
