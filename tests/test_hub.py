@@ -10,7 +10,7 @@ import pytest
 from redis_pubsub import wire
 from redis_pubsub.exceptions import BrokerUnavailable
 from redis_pubsub.frames import payload_frame
-from redis_pubsub.hub import Hub
+from redis_pubsub.hub import Hub, feeds
 from redis_pubsub.hub import hub as hub_module
 from redis_pubsub.messages import Position, new_header
 from redis_pubsub.metrics import Metrics
@@ -178,7 +178,7 @@ async def test_who_joins_during_a_flush_misses_and_repeats_nothing(
 ):
     """A long flush runs in slices; a listener that comes meanwhile gets what arrives after
     it came."""
-    monkeypatch.setattr(hub_module, "WRITES_PER_TURN", 2)
+    monkeypatch.setattr(feeds, "WRITES_PER_TURN", 2)
     early = [Socket() for _ in range(7)]
     for socket in early:
         await hub.listen("news", socket)
@@ -197,7 +197,7 @@ async def test_who_joins_during_a_flush_misses_and_repeats_nothing(
 
 async def test_a_long_flush_lets_the_loop_serve_others(hub, broker, monkeypatch):
     """Between slices other callbacks run, and another channel's flush takes its turn."""
-    monkeypatch.setattr(hub_module, "WRITES_PER_TURN", 10)
+    monkeypatch.setattr(feeds, "WRITES_PER_TURN", 10)
     order = []
 
     class Logged(Socket):
@@ -290,6 +290,40 @@ async def test_a_listener_that_raises_does_not_stop_the_others(hub, broker, capl
 
     assert fine.writes == [frames(1)]
     assert "broken" in caplog.text and hub.metrics["listener_errors"] == 1
+
+
+async def test_a_framing_that_raises_does_not_stop_the_channel(hub, broker, caplog):
+    """Other kinds of listeners get the message, and the next one comes too."""
+
+    class Misframed(Socket):
+        framing = staticmethod(lambda message: 1 / 0)
+
+    listener = Listener()
+    await hub.listen("news", Misframed())
+    await hub.listen("news", listener)
+
+    broker.sink.deliver("news", data(1))
+    await turns()
+    broker.sink.deliver("news", data(2))
+    await turns()
+
+    assert listener.payloads == [1, 2]
+    assert "could not be framed" in caplog.text
+
+
+async def test_who_leaves_during_a_flush_gets_nothing_more(hub, broker, monkeypatch):
+    """Between two slices of a long flush."""
+    monkeypatch.setattr(feeds, "WRITES_PER_TURN", 2)
+    sockets = [Socket() for _ in range(6)]
+    for socket in sockets:
+        await hub.listen("news", socket)
+
+    broker.sink.deliver("news", data(1))
+    await asyncio.sleep(0)
+    hub.leave("news", sockets[4])
+    await turns(10)
+
+    assert [len(socket.writes) for socket in sockets] == [1, 1, 1, 1, 0, 1]
 
 
 async def test_a_backlog_makes_the_broker_pause(hub, broker, monkeypatch):

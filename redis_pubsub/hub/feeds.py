@@ -1,12 +1,21 @@
-"""One channel as a process hears it, and what one flush of it gives."""
+"""One channel as a process hears it, its listeners by kind, and what a flush gives them."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
 
 from ..frames import Framing
 from ..messages import Message, Position
+from ..metrics import Metrics
 from .listeners import Listener
+
+logger = logging.getLogger("redis_pubsub.hub")
+
+WRITES_PER_TURN = 256
+"""After so many writes a flush lets the loop serve others."""
 
 
 class Feed:
@@ -14,9 +23,7 @@ class Feed:
 
     def __init__(self, channel: str) -> None:
         self.channel = channel
-        # By kind of frame; the value is the sequence number of the first message that
-        # the listener may get, so that it misses and repeats none of a running flush.
-        self.groups: dict[Framing | None, dict[Listener, int]] = {}
+        self.groups: dict[Framing | None, Group] = {}
         self.pending: list[Message] = []
         self.arrived = 0
         self.position: Position | None = None
@@ -24,30 +31,133 @@ class Feed:
         self.leaving: asyncio.TimerHandle | None = None
         self.subscribed: asyncio.Task[None] | None = None
 
-    @property
-    def has_listeners(self) -> bool:
-        return any(self.groups.values())
+    def add(self, listener: Listener) -> None:
+        group = self.groups.get(listener.framing)
+        if group is None:
+            group = self.groups[listener.framing] = Group(listener.framing)
+        group.add(listener, self.arrived)
+
+    def discard(self, listener: Listener) -> bool:
+        """Whether the listener was there."""
+        group = self.groups.get(listener.framing)
+        if group is None or not group.discard(listener):
+            return False
+        if not len(group):
+            del self.groups[listener.framing]
+        return True
 
     def listeners(self) -> list[Listener]:
         return [listener for group in self.groups.values() for listener in group]
 
+    def __len__(self) -> int:
+        return sum(map(len, self.groups.values()))
 
-class Batch:
-    """What one flush gives to the listeners of one kind, rendered once."""
+
+class Group:
+    """The listeners of a channel that get the same bytes (or the messages themselves).
+
+    The usual flush is a loop over bound methods and nothing else: the list of them is
+    kept until somebody joins or leaves.
+    """
+
+    def __init__(self, framing: Framing | None) -> None:
+        self.framing = framing
+        # The value is the sequence number of the first message that the listener may
+        # get, so that it misses and repeats none of a running flush.
+        self._joined_at: dict[Listener, int] = {}
+        self._newest = 0
+        self._takers: list[Callable[[Any], None]] | None = None
+        self._changes = 0
+
+    def __len__(self) -> int:
+        return len(self._joined_at)
+
+    def __iter__(self) -> Iterator[Listener]:
+        return iter(self._joined_at)
+
+    def add(self, listener: Listener, arrived: int) -> None:
+        self._joined_at[listener] = self._newest = arrived
+        self._takers = None
+
+    def discard(self, listener: Listener) -> bool:
+        """Whether the listener was there."""
+        if self._joined_at.pop(listener, None) is None:
+            return False
+        self._takers = None
+        self._changes += 1
+        return True
+
+    def give(
+        self, messages: list[Message], first: int, metrics: Metrics
+    ) -> Generator[None, None, None]:
+        """Hand messages to every listener; yields between slices of writes.
+
+        Args:
+            messages: What the channel brought, in order.
+            first: Sequence number of the first of them.
+            metrics: Counts what listeners raise.
+        """
+        batch = _Batch(messages, self.framing, first)
+        excluded = {message.header.exclude for message in messages} - {""}
+        if excluded or self._newest > first:
+            yield from self._give_parts(batch, list(self._joined_at), metrics)
+            return
+        if self._takers is None:
+            self._takers = [
+                listener.offer if listener.framing is None else listener.write
+                for listener in self._joined_at
+            ]
+        listeners, takers, changes = None, self._takers, self._changes
+        if len(takers) > WRITES_PER_TURN:
+            listeners = list(self._joined_at)
+        for begin in range(0, len(takers), WRITES_PER_TURN):
+            if changes != self._changes and listeners is not None:
+                # Somebody left between two slices and must get nothing more.
+                yield from self._give_parts(batch, listeners[begin:], metrics)
+                return
+            for take in takers[begin : begin + WRITES_PER_TURN]:
+                try:
+                    take(batch.whole)
+                except Exception:
+                    _failed(messages, metrics)
+            if begin + WRITES_PER_TURN < len(takers):
+                yield
+
+    def _give_parts(
+        self, batch: _Batch, listeners: list[Listener], metrics: Metrics
+    ) -> Generator[None, None, None]:
+        for count, listener in enumerate(listeners, 1):
+            joined_at = self._joined_at.get(listener)
+            if joined_at is None:
+                continue
+            try:
+                batch.give_part(listener, joined_at)
+            except Exception:
+                _failed(batch.messages, metrics)
+            if count % WRITES_PER_TURN == 0:
+                yield
+
+
+class _Batch:
+    """What one flush gives to the listeners of one kind, rendered once.
+
+    Attributes:
+        whole: For a listener that gets everything: the joined frames, or the messages.
+    """
 
     def __init__(
         self, messages: list[Message], framing: Framing | None, first: int
     ) -> None:
-        self._messages = messages
+        self.messages = messages
         self._first = first
-        self._frames = [framing(message) for message in messages] if framing else []
-        self.joined = b"".join(self._frames)
+        self._frames = [framing(message) for message in messages] if framing else None
+        self.whole: Any = messages if self._frames is None else b"".join(self._frames)
 
     def give_part(self, listener: Listener, joined_at: int) -> None:
-        """For one that joined after the first message, or sent one of them itself."""
+        """For one that may have joined after the first message, or sent one of them."""
         wanted = [
             index
-            for index, message in enumerate(self._messages)
+            for index, message in enumerate(self.messages)
             if self._first + index >= joined_at
             and not (
                 message.header.exclude and message.header.exclude == listener.connection_id
@@ -56,6 +166,11 @@ class Batch:
         if not wanted:
             return
         if listener.framing is None:
-            listener.offer([self._messages[index] for index in wanted])
-        else:
+            listener.offer([self.messages[index] for index in wanted])
+        elif self._frames is not None:
             listener.write(b"".join(self._frames[index] for index in wanted))
+
+
+def _failed(messages: list[Message], metrics: Metrics) -> None:
+    metrics.count("listener_errors")
+    logger.exception("a listener of %r failed", messages[0].channel)

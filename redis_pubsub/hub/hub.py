@@ -15,13 +15,11 @@ from ..exceptions import MalformedMessage
 from ..messages import Message, Position
 from ..metrics import Metrics, Occasionally
 from ..wire import Envelope
-from .feeds import Batch, Feed
+from .feeds import Feed
 from .listeners import Listener
 
 logger = logging.getLogger("redis_pubsub.hub")
 
-WRITES_PER_TURN = 256
-"""After so many writes a flush lets the loop serve others."""
 BATCH_BYTES = 1_048_576
 """What one flush of a channel takes at most."""
 BACKLOG_HIGH_BYTES = 16_777_216
@@ -76,11 +74,7 @@ class Hub:
     @property
     def channels(self) -> dict[str, int]:
         """Channels with listeners, and how many."""
-        return {
-            feed.channel: sum(map(len, feed.groups.values()))
-            for feed in self._feeds.values()
-            if feed.has_listeners
-        }
+        return {feed.channel: len(feed) for feed in self._feeds.values() if feed.groups}
 
     # -- listeners --------------------------------------------------------------
 
@@ -100,7 +94,7 @@ class Hub:
         if feed.leaving is not None:
             feed.leaving.cancel()
             feed.leaving = None
-        feed.groups.setdefault(listener.framing, {})[listener] = feed.arrived
+        feed.add(listener)
         if feed.subscribed is None or _has_failed(feed.subscribed):
             feed.subscribed = asyncio.create_task(self.broker.subscribe(channel))
             # Whoever waits hears of a failure; where nobody does, nobody misses it.
@@ -119,19 +113,14 @@ class Hub:
     def leave(self, channel: str, listener: Listener) -> None:
         """Feed a listener no more; unknown ones are fine."""
         feed = self._feeds.get(channel)
-        if feed is None:
+        if feed is None or not feed.discard(listener):
             return
-        group = feed.groups.get(listener.framing)
-        if group is None or group.pop(listener, None) is None:
-            return
-        if not group:
-            del feed.groups[listener.framing]
         if not feed.groups and feed.leaving is None:
             feed.leaving = self._loop.call_later(LEAVE_DELAY_S, self._left, feed)
 
     def _left(self, feed: Feed) -> None:
         feed.leaving = None
-        if feed.has_listeners or self._feeds.get(feed.channel) is not feed:
+        if feed.groups or self._feeds.get(feed.channel) is not feed:
             return
         del self._feeds[feed.channel]
         self._backlog_bytes -= sum(len(message.raw) for message in feed.pending)
@@ -227,29 +216,14 @@ class Hub:
         """Hand a channel's waiting messages to its listeners; yields between slices."""
         messages = self._take(feed)
         first = feed.arrived - len(feed.pending) - len(messages)
-        excluded = {message.header.exclude for message in messages} - {""}
-        writes = 0
-        for framing, group in list(feed.groups.items()):
-            batch = Batch(messages, framing, first)
-            for listener, joined_at in list(group.items()):
-                if listener not in group:
-                    continue
-                try:
-                    if joined_at > first or (
-                        excluded and listener.connection_id in excluded
-                    ):
-                        batch.give_part(listener, joined_at)
-                    elif listener.framing is None:
-                        listener.offer(messages)
-                    else:
-                        listener.write(batch.joined)
-                except Exception:
-                    self.metrics.count("listener_errors")
-                    logger.exception("a listener of %r failed", feed.channel)
-                writes += 1
-                if writes % WRITES_PER_TURN == 0:
-                    yield
-        self.metrics.count("deliveries", writes * len(messages))
+        for group in list(feed.groups.values()):
+            self.metrics.count("deliveries", len(group) * len(messages))
+            try:
+                yield from group.give(messages, first, self.metrics)
+            except Exception:
+                # A framing raised: the other kinds of listeners get their messages.
+                self.metrics.count("listener_errors")
+                logger.exception("messages of %r could not be framed", feed.channel)
         feed.is_flushing = False
         if feed.pending:
             feed.is_flushing = True

@@ -60,6 +60,7 @@ class HandlerSocket(web.WebSocketResponse):
         )
         self.id = uuid.uuid4().hex
         self._limits = limits
+        self._send_buffer_bytes = limits.send_buffer_bytes
         self._metrics = metrics
         self._out: asyncio.Transport | None = None
         self._head: AbstractStreamWriter | None = None
@@ -114,13 +115,15 @@ class HandlerSocket(web.WebSocketResponse):
         out = self._out
         if out is None:
             return
-        if out.is_closing():
+        try:
+            if out.get_write_buffer_size() > self._send_buffer_bytes:
+                self._metrics.count("slow_disconnects")
+                self.abandon(CLOSE_SLOW, "slow")
+            else:
+                out.write(data)
+        except RuntimeError:
+            # uvloop's way to say that the transport is closed; the pump ends in a moment.
             self._out = None
-        elif out.get_write_buffer_size() > self._limits.send_buffer_bytes:
-            self._metrics.count("slow_disconnects")
-            self.abandon(CLOSE_SLOW, "slow")
-        else:
-            out.write(data)
 
     async def drain(self) -> None:
         """Wait until the client takes what was sent.
