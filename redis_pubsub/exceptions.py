@@ -71,6 +71,16 @@ class ReaderExists(PubSubError):
         )
 
 
+class InactiveSubscription(PubSubError):
+    """A reader of a subscription that is turned off was asked to listen."""
+
+    def __init__(self, channel: str) -> None:
+        super().__init__(
+            f"the subscription to {channel!r} is not active; channel.subscribe(user) turns "
+            "it on"
+        )
+
+
 class NoCallback(PubSubError):
     """``listen()`` was called on a reader that nobody takes messages from."""
 

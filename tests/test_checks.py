@@ -170,8 +170,18 @@ WRONG = [
         "INSTALLED_APPS",
     ),
     # History, origins, proxies.
-    ({"channels": {"a": {"positioned": True}}}, "E009", '["positioned"]', "history_size"),
-    ({"channels": {"a": {"force_recovery": True}}}, "E009", "no history", "history_size"),
+    (
+        {"channels": {"a": {"positioned": True, "history_size": 0}}},
+        "E009",
+        '["positioned"]',
+        "history_size",
+    ),
+    (
+        {"channels": {"a": {"force_recovery": True, "history_size": 0}}},
+        "E009",
+        "no history",
+        "history_size",
+    ),
     ({"allowed_origins": ["*"]}, "E010", '"*" is refused', "cookies"),
     ({"allowed_origins": "a.example"}, "E010", "no scheme", '"https://a.example"'),
     ({"allowed_origins": ["https://a.example/"]}, "E010", "no page", "final slash"),

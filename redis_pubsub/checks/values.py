@@ -90,12 +90,11 @@ def _channel(pattern: str, options: dict[str, Any]) -> Iterator[CheckMessage]:
     if options.get("history_ttl_s", 1) < 1:
         yield _too_small(1, *path, "history_ttl_s")
     for key in ("positioned", "force_recovery"):
-        if options.get(key) and options.get("history_size", 0) == 0:
+        if options.get(key) and options.get("history_size") == 0:
             yield error(
                 "E009",
                 f"{at(*path, key)} is on, but the channel keeps no history.",
-                'Add "history_size", for example 100: a rule replaces the defaults '
-                "of model channels.",
+                'Write a "history_size" above 0, for example 100.',
             )
 
 

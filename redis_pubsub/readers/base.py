@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..engine import Engine
+from ..exceptions import InactiveSubscription
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -95,10 +96,13 @@ class Reader:
 
         Raises:
             BrokerUnavailable: Redis did not confirm in time.
+            InactiveSubscription: The subscription is turned off.
             ReaderExists: The manager reads this channel already.
         """
         if self.future is not None and not self.future.done():
             return self.future
+        if self.subscription is not None and not self.subscription.active:
+            raise InactiveSubscription(self.channel_name)
         manager = await self.get_manager()
         self.engine = engine = await manager.get_engine()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -74,7 +74,7 @@ class Deliveries:
             self.spawn(self._run_async(reader))
 
     def receipt(self, reader: ChannelReader, value: SharedValue) -> None:
-        """A callback has returned: note it if the model tracks its delivery."""
+        """All callbacks have returned: note it if the model tracks its delivery."""
         model, subscription = value.model, reader.subscription
         if subscription is None or not getattr(model, "TRACK_DELIVERY", False):
             return
@@ -133,11 +133,10 @@ class Deliveries:
             is_wanted = await self._deliver_async(reader, value)
             if not is_wanted:
                 break
-            self.receipt(reader, value)
         reader.delivered(is_wanted)
 
     async def _deliver_async(self, reader: ChannelReader, value: SharedValue) -> bool:
-        is_wanted = True
+        is_wanted = has_arrived = True
         for callback in reader.callbacks:
             try:
                 instance = await value.get(self._engine)
@@ -148,7 +147,10 @@ class Deliveries:
                     result = await run(callback, reader.channel_name, instance)
                 is_wanted = is_wanted and result is not False
             except Exception:
+                has_arrived = False
                 self.failed(reader)
+        if has_arrived:
+            self.receipt(reader, value)
         return is_wanted
 
     def failed(self, reader: ChannelReader) -> None:
@@ -240,6 +242,7 @@ class Hop:
         for value in values:
             if not reader.is_listening:
                 break
+            has_arrived = True
             for callback in reader.callbacks:
                 try:
                     instance = value.build(self._deliveries.engine)
@@ -250,8 +253,10 @@ class Hop:
                         # A plain function that made a coroutine, as a lambda may.
                         self.hand_over(self._deliveries.spawn, (result,))
                 except Exception:
+                    has_arrived = False
                     self._deliveries.failed(reader)
-            self.hand_over(self._deliveries.receipt, (reader, value))
+            if has_arrived:
+                self.hand_over(self._deliveries.receipt, (reader, value))
             if not is_wanted:
                 break
         self.hand_over(reader.delivered, (is_wanted,))

@@ -64,11 +64,19 @@ class LiveSubscriptions:
                 for manager in list(self._managers.get(user, ())):
                     await manager.apply(user, subscriptions)
 
+    def look_again(self, user: str) -> None:
+        """Read a user's subscriptions soon; many users share a query."""
+        self._changed.add(user)
+        self._start()
+
     def _heard(self, event: ControlEvent) -> None:
         if event.kind == "all":
             self._changed.update(self._managers)
         elif event.kind == "subscriptions":
             self._changed.update(user for user in event.users if user in self._managers)
+        self._start()
+
+    def _start(self) -> None:
         if self._changed and self._task is None:
             self._task = asyncio.create_task(self._catch_up(), name="redis-pubsub-live")
 

@@ -218,7 +218,11 @@ class SubscriptionManager:
     def listening(self, reader: Reader) -> None:
         """A reader has started: hear of changes to its subscription."""
         if reader.subscription is not None:
-            self._watch(str(reader.subscription.subscriber_id))
+            user = str(reader.subscription.subscriber_id)
+            self._watch(user)
+            if user not in self._followed:
+                # The row may have changed between being read and being watched.
+                self._live().look_again(user)
 
     def forget(self, reader: Reader) -> None:
         """A reader has ended."""

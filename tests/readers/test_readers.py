@@ -9,7 +9,12 @@ import time
 import pytest
 
 from redis_pubsub import apublish
-from redis_pubsub.exceptions import NoCallback, ReaderExists, ReaderTooSlow
+from redis_pubsub.exceptions import (
+    InactiveSubscription,
+    NoCallback,
+    ReaderExists,
+    ReaderTooSlow,
+)
 from redis_pubsub.models import ReceivedPublication
 from redis_pubsub.readers import SubscriptionManager
 from tests.shop.models import Message, Order, Parcel, Tag
@@ -546,6 +551,55 @@ async def test_delivery_is_tracked_once_per_subscriber(engine, user, until, in_t
     receipt = await ReceivedPublication.objects.select_related("subscriber").aget()
     assert receipt.publication_id == str(parcel.pk) and receipt.subscriber == user
     assert await in_thread(lambda: list(Parcel.objects.get_undelivered())) == []
+
+
+@pytest.mark.parametrize("kind", ["plain", "coroutine"])
+async def test_a_receipt_says_that_every_callback_returned(
+    engine, user, in_thread, kind, until
+):
+    """ROWS 2.5: whatever it returned, False too; not where it raised."""
+    parcels = [await Parcel.objects.acreate(label=str(n)) for n in range(2)]
+    heard = Heard()
+    manager = SubscriptionManager(engine)
+
+    def plain(channel, parcel):
+        heard(channel, parcel)
+        if parcel.label == "1":
+            raise RuntimeError
+        return False
+
+    async def coroutine(channel, parcel):
+        return plain(channel, parcel)
+
+    for parcel in parcels:
+        subscription = await parcel.channel.asubscribe(user)
+        reader = subscription.get_reader(manager)
+        await reader.callback(plain if kind == "plain" else coroutine).listen()
+        await parcel.apublish()
+    await heard.wait_for(2)
+    while not await ReceivedPublication.objects.aexists():
+        await asyncio.sleep(0.01)
+    await until(lambda: engine.metrics["callback_errors"] == 1)
+    await manager.stop()
+
+    receipt = await ReceivedPublication.objects.aget()
+    assert receipt.publication_id == str(parcels[0].pk)
+
+
+async def test_an_inactive_subscription_is_not_listened_to(engine, user, manager, until):
+    """B9: refused with the way out; a row that was read before it was turned off ends in a
+    moment."""
+    message = await Message.objects.acreate()
+    stale = await message.channel.asubscribe(user)
+    await user.subscriptions.aupdate(active=False)
+    inactive = await user.subscriptions.aget()
+
+    with pytest.raises(InactiveSubscription, match=r"channel\.subscribe"):
+        await inactive.get_reader(manager).callback(Heard()).listen()
+    reader = stale.get_reader(SubscriptionManager(engine)).callback(Heard())
+    await reader.listen()
+
+    await until(lambda: not reader.is_listening, 1.0)
 
 
 async def test_a_lost_connection_shows_and_heals(subscription, manager, engine, until):

@@ -256,13 +256,16 @@ async def test_the_command_starts_gunicorn_for_several_workers(env):
         assert server.end() == 0, server.output
 
 
-async def test_the_command_listens_on_a_unix_socket(env, tmp_path):
-    """`--unix PATH`, behind nginx."""
+async def test_the_command_listens_on_a_unix_socket_and_logs_requests(env, tmp_path):
+    """`--unix PATH`, behind nginx; `--access-log` writes a line for each request."""
     path = str(tmp_path / "site.sock")
-    with Process("-m", "django", "pubsub_serve", "--unix", path, env=env) as server:
+    with Process(
+        *("-m", "django", "pubsub_serve", "--unix", path, "--access-log"), env=env
+    ) as server:
         server.wait_for("Server running on unix:")
         async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(path)) as http:
             assert (await http.get("http://localhost/")).status == 200
+        server.wait_for('"GET / HTTP/1.1" 200')
         assert server.end() == 0
 
 

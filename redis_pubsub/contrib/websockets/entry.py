@@ -25,6 +25,13 @@ def set_up_django() -> None:
         django.setup()
 
 
+def check_settings() -> None:
+    """Run this app's system checks: gunicorn runs none by itself."""
+    from django.core.management import call_command
+
+    call_command("check", tags=["redis_pubsub"])
+
+
 def setup(
     loop: asyncio.AbstractEventLoop | None = None,
     *,
@@ -60,8 +67,13 @@ def get_application(
         loop: Accepted for 1.0's sake, and ignored.
         handlers: These instead of the discovered ones.
         static_files: Serve static files as ``runserver`` does: for development.
+
+    Raises:
+        HandlerConfigError: See `setup`.
+        SystemCheckError: The settings are wrong.
     """
     set_up_django()
+    check_settings()
     from .server import site_application
 
     return site_application(handlers, static_files=static_files)
@@ -77,12 +89,10 @@ def get_runner_factory(
 
     Raises:
         HandlerConfigError: See `setup`; told here, before any worker serves.
-        SystemCheckError: The settings are wrong; gunicorn runs no checks by itself.
+        SystemCheckError: The settings are wrong.
     """
     set_up_django()
-    from django.core.management import call_command
-
-    call_command("check", tags=["redis_pubsub"])
+    check_settings()
     from .discovery import load_handlers
     from .server import make_runner, site_application
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 
 from aiohttp import web
@@ -62,10 +63,17 @@ def site_application(
     return app
 
 
-def make_runner(app: web.Application) -> Runner:
+def make_runner(
+    app: web.Application, *, access_log: logging.Logger | None = None
+) -> Runner:
     """The runner of an application from `site_application`."""
     config = get_config()
-    return Runner(app, drain_s=config.drain_s, hides_tokens=config.token_in_query)
+    return Runner(
+        app,
+        drain_s=config.drain_s,
+        hides_tokens=config.token_in_query,
+        access_log=access_log,
+    )
 
 
 async def _hang_up(app: web.Application) -> None:

@@ -17,6 +17,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import gunicorn
 from aiohttp import web
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
@@ -100,7 +101,9 @@ class Command(BaseCommand):
                 "redis_pubsub.contrib.websockets.deploy:application",
             ),
             *("--bind", bind, "--workers", str(options["workers"])),
-            *("--worker-class", "aiohttp.worker.GunicornWebWorker", "--no-control-socket"),
+            *("--worker-class", "aiohttp.worker.GunicornWebWorker"),
+            # A control socket that nobody asked for; gunicorn has one since 25.1.
+            *(["--no-control-socket"] if gunicorn.version_info >= (25, 1) else []),
             *(["--access-logfile", "-"] if options["access_log"] else []),
         ]
         os.environ.setdefault("DJANGO_SETTINGS_MODULE", settings.SETTINGS_MODULE)
@@ -137,10 +140,10 @@ class Server:
         options = self._options
         has_static = settings.DEBUG and not options["nostatic"]
         self._app = site_application(None, static_files=has_static)
-        runner = make_runner(self._app)
+        runner = make_runner(
+            self._app, access_log=_access_log() if options["access_log"] else None
+        )
         await runner.setup()
-        if options["access_log"]:
-            logging.getLogger("aiohttp.access").setLevel(logging.INFO)
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._loop.add_signal_handler(number, self._stop.set)
@@ -212,6 +215,14 @@ def keep_running() -> int:
             return 0
         if status != RELOAD:
             return status
+
+
+def _access_log() -> logging.Logger:
+    log = logging.getLogger("redis_pubsub.access")
+    log.setLevel(logging.INFO)
+    if not log.handlers:
+        log.addHandler(logging.StreamHandler())
+    return log
 
 
 def _address(options: dict[str, Any]) -> str:

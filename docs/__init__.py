@@ -1,0 +1,1 @@
+"""The documentation; a package so that its snippets can be an app of the tests."""

@@ -1,0 +1,1 @@
+"""What the documentation shows; every file is executed by ``tests/docs``."""

@@ -1,0 +1,26 @@
+# auth.py
+from django.contrib.auth import get_user_model
+from django.core import signing
+
+
+def make_token(user):
+    """For a page of a logged-in user to open its socket with; good for a minute."""
+    return signing.dumps(user.pk, salt="sockets")
+
+
+def signed_method(token):
+    """A ``tokenauth_method``: one str in, a user or None out. May query."""
+    try:
+        pk = signing.loads(token, salt="sockets", max_age=60)
+    except signing.BadSignature:
+        return None
+    return get_user_model().objects.filter(pk=pk).first()
+
+
+async def async_method(token):
+    """The same as a coroutine function."""
+    try:
+        pk = signing.loads(token, salt="sockets", max_age=60)
+    except signing.BadSignature:
+        return None
+    return await get_user_model().objects.filter(pk=pk).afirst()
