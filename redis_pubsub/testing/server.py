@@ -29,7 +29,7 @@ class RedisServer:
     """A Redis of one's own on a unix socket; nothing of it stays after `stop`.
 
     Args:
-        directory: Where socket and data go; a temporary one by default.
+        directory: Where data and log go; a temporary one by default.
         keep: Whether data is written to disk and read at the next start.
         arguments: Further arguments for ``redis-server``.
 
@@ -51,13 +51,13 @@ class RedisServer:
                 "(Python 3.11 or 3.12 on x86-64 Linux)"
             )
         self._executable = executable
-        # A unix socket's path has at most about 100 bytes.
-        self._own = None if directory else tempfile.TemporaryDirectory(prefix="redis-")
-        self._directory = Path(directory or self._own.name)  # type: ignore[union-attr]
+        # The socket is never in `directory`: its path may have about 100 bytes.
+        self._own = tempfile.TemporaryDirectory(prefix="redis-")
+        self._directory = Path(directory or self._own.name)
         self._keep = keep
         self._arguments = arguments
         self._process: subprocess.Popen[bytes] | None = None
-        self.path = self._directory / "redis.sock"
+        self.path = Path(self._own.name) / "redis.sock"
         self.url = f"unix://{self.path}?db=0"
 
     @property
@@ -116,8 +116,7 @@ class RedisServer:
                 self._process.kill()
                 self._process.wait()
             self._process = None
-        if self._own is not None:
-            self._own.cleanup()
+        self._own.cleanup()
 
     def kill(self) -> None:
         """End it at once, as a crash would; `start` brings it back."""

@@ -6,6 +6,7 @@ What they assemble is in ``server``.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -26,10 +27,19 @@ def set_up_django() -> None:
 
 
 def check_settings() -> None:
-    """Run this app's system checks: gunicorn runs none by itself."""
-    from django.core.management import call_command
+    """Run this app's system checks, since gunicorn runs none: print what is doubtful,
+    refuse what is wrong."""
+    from django.core.checks import run_checks
+    from django.core.management.base import SystemCheckError
 
-    call_command("check", tags=["redis_pubsub"])
+    messages = [
+        found for found in run_checks(tags=["redis_pubsub"]) if not found.is_silenced()
+    ]
+    text = "\n".join(map(str, messages))
+    if any(message.is_serious() for message in messages):
+        raise SystemCheckError(f"the settings are wrong:\n{text}")
+    if messages:
+        sys.stderr.write(f"{text}\n")
 
 
 def setup(

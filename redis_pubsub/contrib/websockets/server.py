@@ -38,6 +38,7 @@ def socket_application(
 
     app.cleanup_ctx.append(engine_of)
     app.on_shutdown.append(_hang_up)
+    app.on_response_prepare.append(_let_go)
     return app
 
 
@@ -79,6 +80,13 @@ def make_runner(
 async def _hang_up(app: web.Application) -> None:
     # Under a foreign runner aiohttp has stopped to read by now: say goodbye and go.
     app[ENGINE].part(Connections).hang_up()
+
+
+async def _let_go(request: web.Request, response: web.StreamResponse) -> None:
+    # A client whose connection is about to end must not send its next request on it.
+    engine = request.config_dict.get(ENGINE)
+    if engine is not None and engine.part(Connections).is_draining:
+        response.force_close()
 
 
 async def _close_pages(app: web.Application) -> None:

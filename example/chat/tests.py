@@ -1,0 +1,185 @@
+"""The chat's own tests: ``python manage.py test example``. They need no Redis."""
+
+from __future__ import annotations
+
+from aiohttp import WSMsgType
+from django.contrib.auth import get_user_model
+from django.test import SimpleTestCase, TestCase
+
+from example.database import database
+from redis_pubsub.testing import captured_messages, pubsub_site
+
+from .models import Correspondence, Message
+
+LIVE = "/ws/correspondences/{}/"
+
+
+class ChatTestCase(TestCase):
+    @classmethod
+    def setUpTestData(cls) -> None:
+        create = get_user_model().objects.create_user
+        cls.ada = create("ada", first_name="Ada", last_name="Lovelace")
+        cls.bob = create("bob")
+        cls.letters = Correspondence.objects.create(subject="Letters")
+        cls.letters.participants.add(cls.ada)
+
+    def subscribers(self, correspondence: Correspondence) -> set[str]:
+        active = correspondence.channel.subscribers.filter(active=True)
+        return set(active.values_list("subscriber__username", flat=True))
+
+
+class ParticipantsTests(ChatTestCase):
+    def test_who_is_added_is_subscribed_and_who_is_removed_is_not(self) -> None:
+        self.letters.participants.add(self.bob)
+        self.assertEqual(self.subscribers(self.letters), {"ada", "bob"})
+
+        self.letters.participants.remove(self.ada)
+        self.assertEqual(self.subscribers(self.letters), {"bob"})
+
+        self.letters.participants.clear()
+        self.assertEqual(self.subscribers(self.letters), set())
+
+    def test_the_relation_works_from_the_user_as_well(self) -> None:
+        other = Correspondence.objects.create(subject="Other")
+
+        self.bob.correspondences.add(self.letters, other)
+        self.assertEqual(self.subscribers(other), {"bob"})
+
+        self.bob.correspondences.remove(self.letters)
+        self.assertEqual(self.subscribers(self.letters), {"ada"})
+
+        self.bob.correspondences.clear()
+        self.assertEqual(self.subscribers(other), set())
+
+    def test_who_comes_back_is_subscribed_again(self) -> None:
+        self.letters.participants.set([self.bob])
+        self.letters.participants.set([self.ada])
+
+        self.assertEqual(self.subscribers(self.letters), {"ada"})
+
+
+class MessageTests(ChatTestCase):
+    def test_a_message_is_published_on_its_correspondence_ready_to_be_shown(self) -> None:
+        with captured_messages() as messages:
+            message = Message.objects.create(
+                correspondence=self.letters, author=self.ada, body="Dear <Bob>"
+            )
+
+        [published] = messages
+        self.assertEqual(published.channel, self.letters.channel.name)
+        self.assertEqual(published.event, "create")
+        self.assertEqual(
+            published.payload,
+            {
+                "id": message.pk,
+                "author": {"id": self.ada.pk, "name": "Ada Lovelace"},
+                "body": "Dear <Bob>",
+                "sent_at": message.sent_at.isoformat(),
+            },
+        )
+
+
+class PageTests(ChatTestCase):
+    def test_only_participants_see_and_send(self) -> None:
+        page = self.letters.get_absolute_url()
+        self.client.force_login(self.bob)
+
+        self.assertEqual(self.client.get(page).status_code, 404)
+        sent = self.client.post(f"{page}messages/", {"body": "let me in"})
+        self.assertEqual(sent.status_code, 404)
+        self.assertFalse(Message.objects.exists())
+
+    def test_a_plain_form_comes_back_to_the_page(self) -> None:
+        self.client.force_login(self.ada)
+
+        page = self.letters.get_absolute_url()
+        sent = self.client.post(
+            f"{page}messages/",
+            {"body": " <b>hi</b> "},
+            HTTP_ACCEPT="text/html",
+            follow=True,
+        )
+
+        self.assertRedirects(sent, page)
+        self.assertContains(sent, "&lt;b&gt;hi&lt;/b&gt;", count=2)
+
+    def test_an_empty_message_is_refused_with_words(self) -> None:
+        self.client.force_login(self.ada)
+        url = f"{self.letters.get_absolute_url()}messages/"
+
+        script = self.client.post(url, {"body": " "}, HTTP_ACCEPT="application/json")
+        self.assertEqual(script.status_code, 400)
+        self.assertEqual(script.json(), {"error": "Write something first."})
+        form = self.client.post(url, {"body": " "}, HTTP_ACCEPT="text/html")
+        self.assertContains(form, "Write something first.", status_code=400)
+
+    def test_a_new_correspondence_has_its_beginner_in_it(self) -> None:
+        self.client.force_login(self.bob)
+
+        url = "/correspondences/new/"
+        page = self.client.post(url, {"subject": "Tea", "participants": [self.ada.pk]})
+
+        tea = Correspondence.objects.get(subject="Tea")
+        self.assertRedirects(page, tea.get_absolute_url())
+        self.assertEqual(self.subscribers(tea), {"ada", "bob"})
+
+    def test_strangers_are_asked_to_log_in(self) -> None:
+        for page in ("/", self.letters.get_absolute_url(), "/subscriptions/"):
+            self.assertRedirects(self.client.get(page), f"/login/?next={page}")
+
+
+class SocketTests(ChatTestCase):
+    async def test_the_live_page_begins_with_the_latest_and_goes_on(self) -> None:
+        await Message.objects.acreate(
+            correspondence=self.letters, author=self.ada, body="first"
+        )
+        async with pubsub_site() as site:
+            await site.commit()
+            ws = await site.connect(LIVE.format(self.letters.pk), user=self.ada)
+            frame = await ws.receive_json(timeout=5)
+            self.assertEqual([each["body"] for each in frame["latest"]], ["first"])
+
+            await Message.objects.acreate(
+                correspondence=self.letters, author=self.ada, body="second"
+            )
+            await site.commit()
+
+            frame = await ws.receive_json(timeout=5)
+            self.assertEqual(frame["body"], "second")
+            await ws.close()
+
+    async def test_a_stranger_is_turned_away(self) -> None:
+        async with pubsub_site() as site:
+            for pk in (self.letters.pk, 0, 10**30):
+                ws = await site.connect(LIVE.format(pk), user=self.bob)
+                frame = await ws.receive(timeout=5)
+
+                self.assertEqual(frame.type, WSMsgType.CLOSE)
+                self.assertEqual((frame.data, frame.extra), (1008, "not subscribed"))
+
+
+class DatabaseTests(SimpleTestCase):
+    def test_urls_of_each_kind_are_understood(self) -> None:
+        sqlite = database("sqlite:////var/lib/chat.sqlite3")
+        self.assertEqual(sqlite["NAME"], "/var/lib/chat.sqlite3")
+        self.assertEqual(database("sqlite:///chat.sqlite3")["NAME"], "chat.sqlite3")
+        postgres = database("postgres://ada:p%40ss@db:5433/chat?sslmode=require")
+        self.assertEqual(
+            postgres,
+            {
+                "ENGINE": "django.db.backends.postgresql",
+                "NAME": "chat",
+                "USER": "ada",
+                "PASSWORD": "p@ss",
+                "HOST": "db",
+                "PORT": "5433",
+                "OPTIONS": {"sslmode": "require"},
+            },
+        )
+        mysql = database("mysql://db/chat")
+        self.assertEqual(mysql["ENGINE"], "django.db.backends.mysql")
+
+    def test_others_are_refused(self) -> None:
+        for url in ("", "oracle://db/chat", "postgres://db"):
+            with self.assertRaisesRegex(ValueError, "DATABASE_URL must be"):
+                database(url)

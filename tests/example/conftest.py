@@ -1,0 +1,168 @@
+"""The example site as it is deployed: gunicorn with two workers and a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from redis_pubsub.testing import RedisServer
+from tests.processes import Process, free_port
+
+from .processtree import children, owners_of_clients
+
+WORKERS = 2
+PEOPLE = ("ada", "bob", "eve")
+RECEIVE_S = 5.0
+
+Socket = aiohttp.ClientWebSocketResponse
+
+
+class Chat:
+    """The running site.
+
+    Attributes:
+        url: Where it is.
+        passwords: By user name.
+    """
+
+    def __init__(self, port: int, pid: int, passwords: dict[str, str]) -> None:
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self.passwords = passwords
+        self._pid = pid
+
+    @asynccontextmanager
+    async def people(self, *names: str) -> AsyncIterator[list[Browser]]:
+        """Browsers in which these are logged in."""
+        async with AsyncExitStack() as stack:
+            browsers = [
+                await stack.enter_async_context(Browser(self, name)) for name in names
+            ]
+            await asyncio.gather(*(browser.log_in() for browser in browsers))
+            yield browsers
+
+    def workers_of(self, sockets: list[Socket]) -> set[int]:
+        """Process ids of the workers that serve these sockets."""
+        owners = owners_of_clients(self.port, children(self._pid))
+        return {owners[socket.get_extra_info("sockname")[1]] for socket in sockets}
+
+
+class Browser:
+    """One user's cookies, and what a page does with them."""
+
+    def __init__(self, chat: Chat, name: str) -> None:
+        self._chat = chat
+        self.name = name
+        self._http = aiohttp.ClientSession(
+            chat.url, cookie_jar=aiohttp.CookieJar(unsafe=True)
+        )
+
+    async def __aenter__(self) -> Browser:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._http.close()
+
+    async def get(self, path: str) -> tuple[int, str]:
+        """A page's status and text."""
+        async with self._http.get(path) as response:
+            return response.status, await response.text()
+
+    async def submit(self, path: str, **fields: Any) -> tuple[int, str]:
+        """Send a form; the status and the path it ended at."""
+        [token] = {
+            cookie.value for cookie in self._http.cookie_jar if cookie.key == "csrftoken"
+        }
+        form = aiohttp.FormData({"csrfmiddlewaretoken": token, **fields})
+        async with self._http.post(path, data=form) as response:
+            return response.status, response.url.path
+
+    async def log_in(self) -> None:
+        await self.get("/login/")
+        password = self._chat.passwords[self.name]
+        ended = await self.submit("/login/", username=self.name, password=password)
+        assert ended == (200, "/")
+
+    async def begin(self, subject: str, other: str) -> str:
+        """A new correspondence with somebody; its path."""
+        _, page = await self.get("/correspondences/new/")
+        found = re.search(rf'value="(\d+)"[^>]*>\s*{other}', page)
+        assert found, page
+        fields = {"subject": subject, "participants": found[1]}
+        status, path = await self.submit("/correspondences/new/", **fields)
+        assert status == 200
+        assert re.fullmatch(r"/correspondences/\d+/", path), path
+        return path
+
+    async def send(self, correspondence: str, body: str) -> None:
+        assert await self.submit(f"{correspondence}messages/", body=body) == (
+            200,
+            correspondence,
+        )
+
+    async def channel_of(self, subject: str) -> str:
+        """A channel's name, as the page of subscriptions tells it."""
+        _, page = await self.get("/subscriptions/")
+        found = re.search(rf'data-channel="([^"]+)"[^<]*<span>{subject}', page)
+        assert found, page
+        return found[1]
+
+    async def open(self, path: str, origin: str | None = None) -> Socket:
+        return await self._http.ws_connect(
+            path, headers={"Origin": origin or self._chat.url}
+        )
+
+    async def open_tabs(self, path: str) -> list[Socket]:
+        """Sockets, at least eight and so many that every worker has one."""
+        tabs: list[Socket] = []
+        while len(tabs) < 64:
+            tabs += await asyncio.gather(*(self.open(path) for _ in range(8)))
+            if len(self._chat.workers_of(tabs)) == WORKERS:
+                return tabs
+        raise AssertionError("one worker took all sockets")
+
+
+def site_environment(directory: Path, redis_url: str = "memory://") -> dict[str, str]:
+    """What the example reads from the environment."""
+    return {
+        "DJANGO_SETTINGS_MODULE": "example.settings",
+        "DEBUG": "1",
+        "SECRET_KEY": secrets.token_hex(32),
+        "DATABASE_URL": f"sqlite:///{directory / 'db.sqlite3'}",
+        "REDIS_URL": redis_url,
+    }
+
+
+@pytest.fixture(scope="session")
+def chat(
+    redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Chat]:
+    """Ada, Bob and Eve's site."""
+    directory = tmp_path_factory.mktemp("chat")
+    passwords = {name: secrets.token_hex(8) for name in PEOPLE}
+    users = directory / "users.txt"
+    users.write_text("".join(f"{name} {word}\n" for name, word in passwords.items()))
+    environment = site_environment(directory, redis_server.url)
+    for command in (["migrate", "--verbosity", "0"], ["seed_chat", str(users)]):
+        with Process("manage.py", *command, env=environment) as process:
+            assert process.wait() == 0, process.output
+    port = free_port()
+    arguments = [
+        *("-m", "gunicorn", "deployment:application", "--bind", f"127.0.0.1:{port}"),
+        *("--worker-class", "aiohttp.worker.GunicornWebWorker"),
+        *("--workers", str(WORKERS), "--no-control-socket"),
+    ]
+    with Process(*arguments, env=environment) as gunicorn:
+        gunicorn.wait_for("Booting worker", times=WORKERS)
+        gunicorn.wait_for_port(port)
+        yield Chat(port, gunicorn.pid, passwords)
+        assert gunicorn.end() == 0, gunicorn.output
+    assert "Traceback" not in gunicorn.output, gunicorn.output
