@@ -67,6 +67,7 @@ class Group:
         self._joined_at: dict[Listener, int] = {}
         self._newest = 0
         self._takers: list[Callable[[Any], None]] | None = None
+        self._listeners: list[Listener] = []
         self._changes = 0
 
     def __len__(self) -> int:
@@ -78,12 +79,15 @@ class Group:
     def add(self, listener: Listener, arrived: int) -> None:
         self._joined_at[listener] = self._newest = arrived
         self._takers = None
+        self._listeners = []
 
     def discard(self, listener: Listener) -> bool:
         """Whether the listener was there."""
         if self._joined_at.pop(listener, None) is None:
             return False
+        # Not kept until the next message: it may be long in coming.
         self._takers = None
+        self._listeners = []
         self._changes += 1
         return True
 
@@ -103,15 +107,14 @@ class Group:
             yield from self._give_parts(batch, list(self._joined_at), metrics)
             return
         if self._takers is None:
+            self._listeners = list(self._joined_at)
             self._takers = [
                 listener.offer if listener.framing is None else listener.write
-                for listener in self._joined_at
+                for listener in self._listeners
             ]
-        listeners, takers, changes = None, self._takers, self._changes
-        if len(takers) > WRITES_PER_TURN:
-            listeners = list(self._joined_at)
+        listeners, takers, changes = self._listeners, self._takers, self._changes
         for begin in range(0, len(takers), WRITES_PER_TURN):
-            if changes != self._changes and listeners is not None:
+            if changes != self._changes:
                 # Somebody left between two slices and must get nothing more.
                 yield from self._give_parts(batch, listeners[begin:], metrics)
                 return

@@ -18,6 +18,7 @@ from ...frames import BINARY, TEXT, cut_reason, frame
 from ...metrics import Metrics
 from ...options import Limits
 from ...readers.delivery import on_loop
+from .outlet import Outlet
 
 logger = logging.getLogger("redis_pubsub.websockets")
 
@@ -60,11 +61,11 @@ class HandlerSocket(web.WebSocketResponse):
         )
         self.id = uuid.uuid4().hex
         self._limits = limits
-        self._send_buffer_bytes = limits.send_buffer_bytes
         self._metrics = metrics
-        self._out: asyncio.Transport | None = None
+        self._outlet: Outlet | None = None
         self._head: AbstractStreamWriter | None = None
-        self._inbox: deque[WSMessage] = deque()
+        # Made with the first message: most sockets only listen.
+        self._inbox: deque[WSMessage] | None = None
         self._inbox_bytes = 0
         self._receiver: asyncio.Future[None] | None = None
         self._is_over = False
@@ -72,7 +73,10 @@ class HandlerSocket(web.WebSocketResponse):
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
         writer = await super().prepare(request)
-        self._out = request.transport
+        transport = request.transport
+        if transport is None:
+            raise ConnectionResetError("Connection lost")
+        self._outlet = Outlet(transport, self._limits.send_buffer_bytes, self._too_slow)
         self._head = writer
         return writer
 
@@ -106,24 +110,20 @@ class HandlerSocket(web.WebSocketResponse):
         on_loop(self._loop, self.write_frames, data)
         return Sent(self)
 
-    def write_frames(self, data: bytes) -> None:
-        """Write ready-made frames now: the hub's path. Never blocks, never raises.
+    @property
+    def write_frames(self) -> Callable[[bytes], None]:
+        """Writes ready-made frames now: the hub's path. See `Outlet.write`.
 
         A client that has not taken ``send_buffer_bytes`` of earlier writes is closed with
         3008 instead.
         """
-        out = self._out
-        if out is None:
-            return
-        try:
-            if out.get_write_buffer_size() > self._send_buffer_bytes:
-                self._metrics.count("slow_disconnects")
-                self.abandon(CLOSE_SLOW, "slow")
-            else:
-                out.write(data)
-        except RuntimeError:
-            # uvloop's way to say that the transport is closed; the pump ends in a moment.
-            self._out = None
+        if self._outlet is None:
+            raise RuntimeError("Call .prepare() first")
+        return self._outlet.write
+
+    def _too_slow(self) -> None:
+        self._metrics.count("slow_disconnects")
+        self.abandon(CLOSE_SLOW, "slow")
 
     async def drain(self) -> None:
         """Wait until the client takes what was sent.
@@ -131,17 +131,17 @@ class HandlerSocket(web.WebSocketResponse):
         Raises:
             ConnectionResetError: The socket is closed.
         """
-        if self._out is None or self._head is None:
+        if self._outlet is None or not self._outlet.is_open or self._head is None:
             raise ConnectionResetError("Cannot write to closing transport")
         await self._head.drain()
 
     def abandon(self, code: int, reason: str) -> None:
         """Close without waiting for anything: a close frame, then the end of it."""
-        out, self._out = self._out, None
-        if out is not None and not out.is_closing():
-            out.write(frame(code.to_bytes(2, "big") + cut_reason(reason), 0x88))
+        transport = self._outlet.shut() if self._outlet is not None else None
+        if transport is not None:
+            transport.write(frame(code.to_bytes(2, "big") + cut_reason(reason), 0x88))
             assert self._loop is not None, "set by prepare()"
-            self._loop.call_later(_CLOSE_DEADLINE_S, out.abort)
+            self._loop.call_later(_CLOSE_DEADLINE_S, transport.abort)
             # What the client answers is read, so that it sees the code and not a reset.
 
     # -- closing ---------------------------------------------------------------------
@@ -162,7 +162,8 @@ class HandlerSocket(web.WebSocketResponse):
 
     def _start_close(self, code: int, reason: bytes, drain: bool) -> None:
         # Nothing of ours may follow the close frame.
-        self._out = None
+        if self._outlet is not None:
+            self._outlet.shut()
         if self._closing_task is None:
             self._closing_task = asyncio.create_task(
                 super().close(code=code, message=reason, drain=drain)
@@ -180,10 +181,13 @@ class HandlerSocket(web.WebSocketResponse):
                 self._keep(message)
         finally:
             self._is_over = True
-            self._out = None
+            if self._outlet is not None:
+                self._outlet.shut()
             self._wake()
 
     def _keep(self, message: WSMessage) -> None:
+        if self._inbox is None:
+            self._inbox = deque()
         self._inbox.append(message)
         self._inbox_bytes += len(message.data) if message.data else 0
         if (

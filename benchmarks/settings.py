@@ -1,0 +1,9 @@
+"""Settings of the measured processes: the tests' own, with a cached user for tokens."""
+
+from tests.settings import *  # noqa: F403
+from tests.settings import REDIS_PUBSUB as _REDIS_PUBSUB
+
+REDIS_PUBSUB = {
+    **_REDIS_PUBSUB,
+    "tokenauth_method": "benchmarks.server.cached_user",
+}

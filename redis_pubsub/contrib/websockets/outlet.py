@@ -1,0 +1,48 @@
+"""Where the bytes of one socket leave the process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+
+class Outlet:
+    """The transport of one socket, as the hub's flush meets it.
+
+    Small, with slots, and apart from the socket: a flush touches one of these for each of
+    thousands of connections, and what does not fit into the processor's cache costs more
+    than the call (measured in docs/topics/design.rst).
+
+    Args:
+        transport: Where to write.
+        limit_bytes: What earlier writes may have left unsent.
+        on_slow: Called instead of a write when it is more.
+    """
+
+    __slots__ = ("_limit_bytes", "_on_slow", "_transport")
+
+    def __init__(
+        self, transport: asyncio.Transport, limit_bytes: int, on_slow: Callable[[], None]
+    ) -> None:
+        self._transport: asyncio.Transport | None = transport
+        self._limit_bytes = limit_bytes
+        self._on_slow = on_slow
+
+    def write(self, data: bytes) -> None:
+        """Write ready-made frames now. Never blocks; after `shut`, does nothing."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if transport.get_write_buffer_size() > self._limit_bytes:
+            self._on_slow()
+        else:
+            transport.write(data)
+
+    def shut(self) -> asyncio.Transport | None:
+        """Let nothing more through; gives the transport to who shut it first, if open."""
+        transport, self._transport = self._transport, None
+        return None if transport is None or transport.is_closing() else transport
+
+    @property
+    def is_open(self) -> bool:
+        return self._transport is not None
