@@ -23,11 +23,13 @@ class Hooks:
 
     Attributes:
         publish_instance: ``(channel_name, instance, *, event, fields, using)``.
+        publish_saved: ``(rows, event, using)``; logs what goes wrong, never raises.
         announce_subscribers: ``(user_pks, *, using)``: their subscriptions changed.
         make_reader: ``(subscription, manager)`` to a ``ChannelReader``.
     """
 
     publish_instance: Callable[..., None] = staticmethod(_not_ready)
+    publish_saved: Callable[..., None] = staticmethod(_not_ready)
     announce_subscribers: Callable[..., None] = staticmethod(_not_ready)
     make_reader: Callable[..., Any] = staticmethod(_not_ready)
 

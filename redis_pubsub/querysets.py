@@ -48,6 +48,7 @@ class SubscriptionQuerySet(models.QuerySet[M]):
         return changed
 
     def update(self, **kwargs: Any) -> int:
+        self._for_write = True
         with transaction.atomic(using=self.db):
             subscribers = set(self.order_by().values_list("subscriber_id", flat=True))
             changed = super().update(**kwargs)
@@ -80,13 +81,14 @@ class PublishableQuerySet(models.QuerySet[M]):
             NotSupportedError: The rows' keys will not be known (the database returns
                 none, or ``ignore_conflicts``), so they cannot be published.
         """
+        self._for_write = True
         rows = list(objs)
         is_heard = publish and self._flag("PUBLISH_ON_CREATE")
         if is_heard:
             self._refuse_unknown_keys(rows, bool(kwargs.get("ignore_conflicts")))
         with transaction.atomic(using=self.db):
             for row in rows:
-                row.set_channel()  # type: ignore[attr-defined]
+                row.set_channel(self.db)  # type: ignore[attr-defined]
             created = super().bulk_create(rows, *args, **kwargs)
             if is_heard:
                 self._publish(created, CREATE)
@@ -96,6 +98,7 @@ class PublishableQuerySet(models.QuerySet[M]):
         self, objs: Iterable[M], *args: Any, publish: bool = True, **kwargs: Any
     ) -> int:
         """Django's ``bulk_update``; publishes each row if ``PUBLISH_ON_UPDATE``."""
+        self._for_write = True
         rows = list(objs)
         with transaction.atomic(using=self.db), muted():
             changed = super().bulk_update(rows, *args, **kwargs)
@@ -110,10 +113,14 @@ class PublishableQuerySet(models.QuerySet[M]):
         """
         if not (publish and self._flag("PUBLISH_ON_UPDATE")) or is_muted():
             return super().update(**kwargs)
+        # Before `self.db` is asked for: the keys are not a replica's to say.
+        self._for_write = True
         with transaction.atomic(using=self.db):
             pks = list(self.order_by().values_list("pk", flat=True))
             changed = super().update(**kwargs)
+            relations = [field.name for field in self.model._meta.many_to_many]
             rows = self.model._base_manager.using(self.db).select_related("channel")
+            rows = rows.prefetch_related(*relations)
             for begin in range(0, len(pks), CHUNK):
                 self._publish(rows.filter(pk__in=pks[begin : begin + CHUNK]), UPDATE)
         return changed
@@ -141,14 +148,7 @@ class PublishableQuerySet(models.QuerySet[M]):
         return bool(getattr(self.model, name, False))
 
     def _publish(self, rows: Iterable[M], event: str) -> None:
-        for row in rows:
-            hooks.publish_instance(
-                row.channel.name,  # type: ignore[attr-defined]
-                row,
-                event=event,
-                fields=None,
-                using=self.db,
-            )
+        hooks.publish_saved(rows, event, self.db)
 
     def _refuse_unknown_keys(self, rows: list[M], ignores_conflicts: bool) -> None:
         can_return = connections[self.db].features.can_return_rows_from_bulk_insert

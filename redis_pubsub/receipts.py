@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from django.apps import apps
+from django.contrib.auth import get_user_model
 from django.contrib.contenttypes.models import ContentType
 
 from .models import Channel, ReceivedPublication
@@ -35,6 +36,12 @@ def record(receipts: Iterable[Receipt]) -> None:
             name__in={receipt.channel for receipt in wanted}
         ).values_list("name", "pk")
     )
+    # A user deleted meanwhile must not cost the others their receipts.
+    users = set(
+        get_user_model()
+        ._default_manager.filter(pk__in={receipt.subscriber for receipt in wanted})
+        .values_list("pk", flat=True)
+    )
     ReceivedPublication.objects.bulk_create(
         [
             ReceivedPublication(
@@ -46,7 +53,7 @@ def record(receipts: Iterable[Receipt]) -> None:
                 publication_id=receipt.pk,
             )
             for receipt in wanted
-            if receipt.channel in channels
+            if receipt.channel in channels and receipt.subscriber in users
         ],
         ignore_conflicts=True,
     )

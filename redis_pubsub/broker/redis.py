@@ -170,6 +170,7 @@ class RedisBroker:
                 logger.exception("reading from Redis failed; connecting anew")
             finally:
                 self._connected.clear()
+                self._subscriptions.lost()
                 await connection.disconnect(nowait=True)
             # Full jitter: processes that lost one Redis must not come back as one.
             longest = min(_BACKOFF_MOST_S, _BACKOFF_FIRST_S * 2 ** min(failures, 10))

@@ -26,6 +26,7 @@ class Subscriptions:
         # was answered before a later UNSUBSCRIBE does not pass for the newest.
         self._unanswered: Counter[bytes] = Counter()
         self._queue: list[tuple[str, bytes]] = []
+        self._is_connected = False
         self.changed = asyncio.Event()
 
     def want(self, channel: str) -> asyncio.Future[None]:
@@ -61,7 +62,15 @@ class Subscriptions:
         confirmed.set_result(None)
         return None
 
+    def lost(self) -> None:
+        """The connection is gone: what is wanted is kept, what was asked is not."""
+        self._is_connected = False
+        self._unanswered.clear()
+        self._queue.clear()
+
     def replay(self) -> None:
+        """A new connection is there: ask for everything that is wanted."""
+        self._is_connected = True
         self._unanswered.clear()
         self._queue.clear()
         for key in self.channels:
@@ -88,6 +97,8 @@ class Subscriptions:
                 confirmed.exception()
 
     def _ask(self, name: str, key: bytes) -> None:
+        if not self._is_connected:
+            return
         if name == "SUBSCRIBE":
             self._unanswered[key] += 1
         self._queue.append((name, key))

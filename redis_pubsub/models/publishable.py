@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import uuid
 from collections.abc import Iterable, Sequence
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.core import serializers
+from django.core.exceptions import ValidationError
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.utils.module_loading import import_string
@@ -65,12 +67,18 @@ class PublishableModel(models.Model):
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Save the row, on a channel of its own if it was given none."""
-        self.set_channel()
+        self.set_channel(kwargs.get("using"))
         super().save(*args, **kwargs)
 
-    def set_channel(self) -> None:
-        """Fill ``channel`` from `get_channel` where it is empty."""
+    def set_channel(self, using: str | None = None) -> None:
+        """Fill ``channel`` from `get_channel` where it is empty.
+
+        Args:
+            using: The database that the row is saved to.
+        """
         if self.channel_id is None:
+            # As Django does in a moment: it tells `get_channel` where to look.
+            self._state.db = using or self._state.db
             self.channel = self.get_channel()
 
     def get_channel(self) -> Channel:
@@ -79,7 +87,8 @@ class PublishableModel(models.Model):
         Override it to publish on another object's channel
         (``return self.correspondence.channel``).
         """
-        return Channel.objects.get_or_create(name=self.get_channel_name())[0]
+        rows = Channel.objects.using(self._state.db)
+        return rows.get_or_create(name=self.get_channel_name())[0]
 
     def get_channel_name(self) -> str:
         """A name for a channel of this row's own: its label and something unguessable
@@ -137,13 +146,23 @@ class PublishableModel(models.Model):
         return instance
 
 
+class _Encoder(DjangoJSONEncoder):
+    """Django's, without cutting times to milliseconds: an instance made of the payload
+    may be saved again."""
+
+    def default(self, o: Any) -> Any:
+        if isinstance(o, datetime.datetime | datetime.time):
+            return o.isoformat()
+        return super().default(o)
+
+
 def serialize(instance: models.Model, fields: Iterable[str] | None) -> str:
     """Django's JSON form of one row: a list with one object. A row with an inherited
     table has its parents' fields too."""
     names = None if fields is None else list(fields)
     parents = instance._meta.get_parent_list()
     if not parents:
-        return str(serializers.serialize("json", [instance], fields=names))
+        return str(serializers.serialize("json", [instance], fields=names, cls=_Encoder))
     [document] = serializers.serialize("python", [instance], fields=names)
     for parent in parents:
         own = {
@@ -151,7 +170,7 @@ def serialize(instance: models.Model, fields: Iterable[str] | None) -> str:
         }
         [inherited] = serializers.serialize("python", [parent(**own)], fields=names)
         document["fields"] = inherited["fields"] | document["fields"]
-    return json.dumps([document], cls=DjangoJSONEncoder, ensure_ascii=False)
+    return json.dumps([document], cls=_Encoder, ensure_ascii=False)
 
 
 def from_payload(model: type[M], payload: Any) -> M | None:
@@ -167,6 +186,19 @@ def from_payload(model: type[M], payload: Any) -> M | None:
             return None
     if label != model._meta.label_lower:
         return None
+    try:
+        sent = _values(model, pk, values)
+    except (ValidationError, TypeError, ValueError, OverflowError):
+        # Django's outer form with other contents: natural keys, formatted dates.
+        return None
+    # from_db() wants the fields' own order, and defers those that are missing.
+    names = [
+        field.attname for field in model._meta.concrete_fields if field.attname in sent
+    ]
+    return model.from_db(None, names, [sent[name] for name in names])
+
+
+def _values(model: type[models.Model], pk: Any, values: dict[str, Any]) -> dict[str, Any]:
     sent: dict[str, Any] = {}
     for field in model._meta.concrete_fields:
         if field.primary_key:
@@ -176,8 +208,4 @@ def from_payload(model: type[M], payload: Any) -> M | None:
             while target.is_relation:
                 target = target.target_field
             sent[field.attname] = target.to_python(values[field.name])
-    # from_db() wants the fields' own order, and defers those that are missing.
-    names = [
-        field.attname for field in model._meta.concrete_fields if field.attname in sent
-    ]
-    return model.from_db(None, names, [sent[name] for name in names])
+    return sent

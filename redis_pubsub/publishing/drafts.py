@@ -42,6 +42,10 @@ def draft_of_instance(
     exclude: str = "",
 ) -> Draft:
     """A message with a row as it is now."""
+    if has_expressions(instance):
+        # What `F("n") + 1` came to is known to the database only.
+        saved = type(instance)._base_manager.using(instance._state.db)
+        instance = saved.get(pk=instance.pk)
     raw = _payload(instance, fields)
     codec.check_size(raw, config.limits.message_bytes)
     header = new_header(
@@ -66,6 +70,14 @@ def may_query(model: type[models.Model]) -> bool:
     names = model.PUBLISH_FIELDS
     return not is_default or any(
         names is None or field.name in names for field in model._meta.many_to_many
+    )
+
+
+def has_expressions(instance: models.Model) -> bool:
+    """Whether a field holds an expression that the database computed."""
+    return any(
+        hasattr(instance.__dict__.get(field.attname), "resolve_expression")
+        for field in instance._meta.concrete_fields
     )
 
 

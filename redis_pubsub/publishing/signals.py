@@ -7,7 +7,7 @@ are declared late included, so that other models' saves cost nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from contextlib import nullcontext
 from typing import Any
 
@@ -22,12 +22,12 @@ from django.db.models.signals import (
 )
 
 from ..conf import get_config
-from ..hooks import is_muted
+from ..hooks import hooks, is_muted
 from ..messages import CREATE, DELETE, UPDATE
 from ..models import PublishableModel, Subscription
 from . import transactions
 from .control import announce_subscribers
-from .drafts import draft_of_instance, may_query
+from .drafts import draft_of_instance, has_expressions, may_query
 from .publisher import publisher
 
 logger = logging.getLogger("redis_pubsub.publishing")
@@ -39,6 +39,7 @@ _pending_clear = "_redis_pubsub_cleared"
 
 def connect() -> None:
     """Connect every publishable model, now and later; called by ``apps.ready()``."""
+    hooks.publish_saved = _publish_all
     class_prepared.connect(_connect_model, dispatch_uid="redis_pubsub")
     for model in apps.get_models(include_auto_created=True):
         _connect_model(model)
@@ -79,8 +80,14 @@ def subscribable_changed(
 def _keep_channel(instance: PublishableModel, using: str, **kwargs: Any) -> None:
     """Look the channel up while it is certainly there: it may be deleted along."""
     if type(instance).PUBLISH_ON_DELETE and not is_muted():
-        with _unpoisoned(using, True):
-            setattr(instance, _pending_delete, instance.channel.name)
+        try:
+            with _unpoisoned(using, True):
+                setattr(instance, _pending_delete, instance.channel.name)
+        except Exception:
+            publisher.metrics.count("publish_failed")
+            logger.exception(
+                "%s %s has no channel to tell", instance._meta.label, instance.pk
+            )
 
 
 def _deleted(
@@ -106,6 +113,7 @@ def _is_parent_row(sender: type[models.Model], origin: Any) -> bool:
 
 
 def _relations_changed(
+    sender: type[models.Model],
     instance: models.Model,
     action: str,
     using: str,
@@ -118,34 +126,31 @@ def _relations_changed(
     owner = model if reverse else type(instance)
     if not issubclass(owner, PublishableModel) or not owner.PUBLISH_ON_UPDATE or is_muted():
         return
-    if action == "pre_clear" and reverse:
+    field = _field_through(owner, sender)
+    # A symmetrical relation changes the rows on both sides.
+    has_others = reverse or field.remote_field.symmetrical
+    if action == "pre_clear" and has_others:
         # Afterwards nobody knows any more which rows these were.
-        relation = {"through": kwargs["sender"], "target": instance}
-        setattr(instance, _pending_clear, _related_keys(owner, using=using, **relation))
+        others = sender._base_manager.using(using).filter(
+            **{field.m2m_reverse_field_name(): instance.pk}
+        )
+        column = f"{field.m2m_field_name()}_id"
+        setattr(instance, _pending_clear, list(others.values_list(column, flat=True)))
     elif action in _M2M_ACTIONS:
-        if reverse:
-            keys = (
-                pk_set if pk_set is not None else instance.__dict__.pop(_pending_clear, ())
-            )
-            rows = list(owner._base_manager.using(using).filter(pk__in=keys))
-        else:
-            rows = [instance]  # type: ignore[list-item]
+        rows = [] if reverse else [instance]
+        if has_others:
+            cleared = instance.__dict__.pop(_pending_clear, ())
+            keys = cleared if pk_set is None else pk_set
+            rows += owner._base_manager.using(using).filter(pk__in=keys)
         for row in rows:
-            _publish(row, UPDATE, using, replaces=(row._meta.label, row.pk))
+            _publish(row, UPDATE, using, replaces=(row._meta.label, row.pk))  # type: ignore[arg-type]
 
 
-def _related_keys(
-    owner: type[models.Model], *, through: Any, target: models.Model, using: str
-) -> list[Any]:
-    foreign_keys = [field for field in through._meta.fields if field.remote_field]
-    to_target = next(f for f in foreign_keys if isinstance(target, f.remote_field.model))
-    to_owner = next(
-        f
-        for f in foreign_keys
-        if f is not to_target and issubclass(owner, f.remote_field.model)
+def _field_through(owner: type[models.Model], through: type[models.Model]) -> Any:
+    """The many-to-many field of a model that uses a table."""
+    return next(
+        field for field in owner._meta.many_to_many if field.remote_field.through is through
     )
-    rows = through._base_manager.using(using).filter(**{to_target.name: target})
-    return list(rows.values_list(to_owner.attname, flat=True))
 
 
 def subscription_changed(instance: Subscription, using: str, **kwargs: Any) -> None:
@@ -164,7 +169,8 @@ def _publish(
 ) -> None:
     """Publish; whatever goes wrong is logged, and the write goes on."""
     try:
-        with _unpoisoned(using, may_query(type(instance))):
+        is_querying = may_query(type(instance)) or has_expressions(instance)
+        with _unpoisoned(using, is_querying):
             draft = draft_of_instance(
                 get_config(), channel or instance.channel.name, instance, event=event
             )
@@ -172,6 +178,25 @@ def _publish(
     except Exception:
         publisher.metrics.count("publish_failed")
         logger.exception("%s %s was not published", instance._meta.label, instance.pk)
+
+
+def _publish_all(rows: Iterable[PublishableModel], event: str, using: str) -> None:
+    """`_publish` for many rows, with one savepoint for all of them."""
+    rows = list(rows)
+    try:
+        with _unpoisoned(using, any(may_query(type(row)) for row in rows[:1])):
+            config = get_config()
+            drafts = [
+                draft_of_instance(config, row.channel.name, row, event=event)
+                for row in rows
+            ]
+    except Exception:
+        # One by one, so that only those that cannot be published are missing.
+        for row in rows:
+            _publish(row, event, using)
+        return
+    for draft in drafts:
+        transactions.after_commit(draft, using)
 
 
 def _unpoisoned(using: str, is_needed: bool) -> Any:

@@ -34,7 +34,7 @@ def after_commit(
         strict: Let a failure raise, where no transaction is open.
     """
     connection = transaction.get_connection(using)
-    if not connection.in_atomic_block:
+    if not connection.in_atomic_block and connection.get_autocommit():
         publisher.send([draft], strict=strict)
         return
     queue = _queue_of(connection)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..engine import Engine
 from ..exceptions import InactiveSubscription
+from ..messages import check_channel_name
+from .delivery import on_loop
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -27,6 +29,9 @@ class Reader:
         subscription: The row it is heard for; ``None`` where a handler decided by itself.
         manager: Its owner; without one it gets a manager of its own at `listen`.
 
+    Raises:
+        InvalidChannelName: The name is none, or one of this package's own.
+
     Attributes:
         future: Done when the reader has ended; ``None`` before `listen`.
     """
@@ -37,7 +42,7 @@ class Reader:
         subscription: Subscription | None = None,
         manager: SubscriptionManager | None = None,
     ) -> None:
-        self.channel_name = channel_name
+        self.channel_name = check_channel_name(channel_name)
         self.subscription = subscription
         self.manager = manager
         self.future: asyncio.Future[None] | None = None
@@ -117,7 +122,11 @@ class Reader:
         return future
 
     def stop(self, error: Exception | None = None) -> None:
-        """End the reader; its future is done, or raises ``error``."""
+        """End the reader, from any thread; its future is done, or raises ``error``."""
+        if self.engine is not None:
+            on_loop(self.engine.loop, self._stop, error)
+
+    def _stop(self, error: Exception | None) -> None:
         if self.future is not None and not self.future.done():
             # Before anybody who awaits the future goes on.
             self._leave()

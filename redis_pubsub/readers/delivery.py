@@ -14,11 +14,11 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..exceptions import PoolBusy
 from ..receipts import Receipt, record
-from .values import SharedValue
+from .values import UNREADABLE, SharedValue
 
 if TYPE_CHECKING:
     from ..engine import Engine
@@ -31,6 +31,12 @@ RECEIPTS_MOST = 10_000
 _RETRY_S = 0.05
 
 _thread = threading.local()
+
+T = TypeVar("T")
+
+# What a callback may raise without ending its reader, or the process: SystemExit is
+# `sys.exit()` in some library, CancelledError something else that was cancelled.
+_CALLBACK_ERRORS = (Exception, asyncio.CancelledError, SystemExit)
 
 
 def on_loop(loop: asyncio.AbstractEventLoop, call: Callable[..., Any], *args: Any) -> None:
@@ -99,26 +105,28 @@ class Deliveries:
         self.spawn(self._run_hop(hop))
 
     async def _run_hop(self, hop: Hop) -> None:
-        orm = self._engine.orm
-        cut = (
-            None
-            if orm.in_test_thread
-            else self._loop.call_later(CUT_AFTER_S, self._cut, hop)
-        )
+        if not self._engine.orm.in_test_thread:
+            hop.timer = self._loop.call_later(CUT_AFTER_S, self._cut, hop)
         try:
-            while True:
-                try:
-                    await orm.run(hop.run)
-                    break
-                except PoolBusy:
-                    # Messages go on waiting in their readers, which are bounded.
-                    await asyncio.sleep(_RETRY_S)
+            await self._in_thread(hop.run)
         finally:
-            if cut is not None:
-                cut.cancel()
+            if hop.timer is not None:
+                hop.timer.cancel()
             hop.settle()
 
+    async def _in_thread(self, call: Callable[..., T], *args: Any) -> T:
+        while True:
+            try:
+                return await self._engine.orm.run(call, *args)
+            except PoolBusy:
+                # Messages go on waiting in their readers, which are bounded.
+                await asyncio.sleep(_RETRY_S)
+
     def _cut(self, hop: Hop) -> None:
+        if not hop.has_begun:
+            # It waits for a thread itself: a second one would wait behind it.
+            hop.timer = self._loop.call_later(CUT_AFTER_S, self._cut, hop)
+            return
         rest = hop.cut()
         if rest:
             self._submit(Hop(self, rest))
@@ -127,26 +135,33 @@ class Deliveries:
 
     async def _run_async(self, reader: ChannelReader) -> None:
         is_wanted = True
-        for value in reader.take():
-            if not reader.is_listening:
-                break
-            is_wanted = await self._deliver_async(reader, value)
-            if not is_wanted:
-                break
-        reader.delivered(is_wanted)
+        try:
+            for value in reader.take():
+                if not reader.is_listening:
+                    break
+                is_wanted = await self._deliver_async(reader, value)
+                if not is_wanted:
+                    break
+        finally:
+            reader.delivered(is_wanted)
 
     async def _deliver_async(self, reader: ChannelReader, value: SharedValue) -> bool:
         is_wanted = has_arrived = True
+        if not value.is_built:
+            await self._in_thread(value.build, self._engine)
         for callback in reader.callbacks:
+            instance = value.build(self._engine)
+            if instance is UNREADABLE:
+                return True
             try:
-                instance = await value.get(self._engine)
                 if is_async(callback):
                     result = await callback(reader.channel_name, instance)
                 else:
-                    run = self._engine.orm.run
-                    result = await run(callback, reader.channel_name, instance)
+                    result = await self._in_thread(callback, reader.channel_name, instance)
                 is_wanted = is_wanted and result is not False
-            except Exception:
+            except _CALLBACK_ERRORS as error:
+                if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                    raise
                 has_arrived = False
                 self.failed(reader)
         if has_arrived:
@@ -199,6 +214,11 @@ class Deliveries:
         return self._engine
 
 
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 def is_async(function: Callable[..., Any]) -> bool:
     """Whether calling it gives a coroutine: `async def`, or a generator coroutine."""
     if inspect.iscoroutinefunction(function):
@@ -223,9 +243,12 @@ class Hop:
         self._lock = threading.Lock()
         self._calls: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
         self._is_cut = False
+        self.has_begun = False
+        self.timer: asyncio.TimerHandle | None = None
 
     def run(self) -> None:
         """In the thread: until nothing is left or the rest was taken away."""
+        self.has_begun = True
         _thread.hop = self
         try:
             while True:
@@ -244,15 +267,18 @@ class Hop:
                 break
             has_arrived = True
             for callback in reader.callbacks:
+                instance = value.build(self._deliveries.engine)
+                if instance is UNREADABLE:
+                    has_arrived = False
+                    break
                 try:
-                    instance = value.build(self._deliveries.engine)
                     result = callback(reader.channel_name, instance)
                     if result is False:
                         is_wanted = False
                     elif inspect.iscoroutine(result):
                         # A plain function that made a coroutine, as a lambda may.
                         self.hand_over(self._deliveries.spawn, (result,))
-                except Exception:
+                except _CALLBACK_ERRORS:
                     has_arrived = False
                     self._deliveries.failed(reader)
             if has_arrived:

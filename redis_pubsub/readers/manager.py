@@ -80,6 +80,7 @@ class SubscriptionManager:
             known = self.readers.get(reader.channel_name)
             if known is not None and known is not reader and not known.has_ended:
                 raise ReaderExists(reader.channel_name)
+        for reader in readers:
             reader.manager = self
             self.readers[reader.channel_name] = reader
 
@@ -112,6 +113,7 @@ class SubscriptionManager:
             task.cancel()
         await self.clear()
         await self.wait_closed()
+        self._followed.clear()
         for user in self._users:
             self._live().forget(user, self)
         self._users.clear()
@@ -213,11 +215,25 @@ class SubscriptionManager:
         self._users.add(user)
         self._live().follow(user, self)
 
+    def _unwatch(self, user: str) -> None:
+        """Hear no more of a user none of whose subscriptions is read."""
+        is_read = user in self._followed or any(
+            reader.subscription is not None
+            and str(reader.subscription.subscriber_id) == user
+            for reader in self.readers.values()
+        )
+        if user in self._users and not is_read:
+            self._users.discard(user)
+            self._live().forget(user, self)
+
     # -- what readers and the engine tell --------------------------------------------
 
     def listening(self, reader: Reader) -> None:
         """A reader has started: hear of changes to its subscription."""
-        if reader.subscription is not None:
+        if self._is_closed:
+            # Stopped while the reader was starting.
+            reader.stop()
+        elif reader.subscription is not None:
             user = str(reader.subscription.subscriber_id)
             self._watch(user)
             if user not in self._followed:
@@ -228,6 +244,9 @@ class SubscriptionManager:
         """A reader has ended."""
         if self.readers.get(reader.channel_name) is reader:
             del self.readers[reader.channel_name]
+        subscription = reader.subscription
+        if subscription is not None:
+            self._unwatch(str(subscription.subscriber_id))
 
     def overflowed(self, error: PubSubError) -> None:
         """A reader could not keep up."""
@@ -249,7 +268,7 @@ class SubscriptionManager:
                 subscription.active = False
                 await self.remove(reader)
         make = self._followed.get(user)
-        if make is None:
+        if make is None or self._is_closed:
             return
         added = []
         for name, subscription in active.items():

@@ -16,7 +16,7 @@ from ..frames import Framing, payload_frame
 from ..messages import Message
 from .base import Reader
 from .delivery import Deliveries, is_async
-from .values import SharedValue, share
+from .values import UNREADABLE, SharedValue, share
 
 if TYPE_CHECKING:
     from django.db.models import Model
@@ -128,8 +128,10 @@ class ChannelReader(Reader):
             while not future.done():
                 await arrived.wait()
                 arrived.clear()
-                for value in self.take():
-                    yield await value.get(self.engine)
+                for shared in self.take():
+                    value = await shared.get(self.engine)
+                    if value is not UNREADABLE:
+                        yield value
             if not future.cancelled():
                 future.result()
         finally:

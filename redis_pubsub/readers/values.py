@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("redis_pubsub.readers")
 
 _UNSET = object()
+UNREADABLE = object()
+"""The value of a message of which none could be made."""
 
 
 class SharedValue:
@@ -38,11 +40,17 @@ class SharedValue:
         self._value: Any = _UNSET
         self._lock = threading.Lock()
 
+    @property
+    def is_built(self) -> bool:
+        return self._value is not _UNSET
+
     def build(self, engine: Engine) -> Any:
-        """A copy for one callback; may query, so call it in a database thread."""
-        with self._lock:
-            if self._value is _UNSET:
-                self._value = self._make(engine)
+        """A copy for one callback, or `UNREADABLE`. The first call may query, so make it
+        in a database thread."""
+        if self._value is _UNSET:
+            with self._lock:
+                if self._value is _UNSET:
+                    self._value = self._made(engine)
         return own_copy(self._value)
 
     async def get(self, engine: Engine) -> Any:
@@ -50,6 +58,15 @@ class SharedValue:
         if self._value is _UNSET:
             return await engine.orm.run(self.build, engine)
         return own_copy(self._value)
+
+    def _made(self, engine: Engine) -> Any:
+        try:
+            return self._make(engine)
+        except Exception:
+            # Once for the message, not once for each of its readers.
+            engine.metrics.count("unreadable_messages")
+            logger.exception("nothing could be made of %r; it is skipped", self.message)
+            return UNREADABLE
 
     def _make(self, engine: Engine) -> Any:
         message = self.message
@@ -83,9 +100,13 @@ def share(message: Message) -> SharedValue:
 
 def own_copy(value: Any) -> Any:
     """A copy that a callback may change without others seeing it (shallow)."""
+    if value is UNREADABLE:
+        return value
     if isinstance(value, Model):
         twin = type(value).__new__(type(value))
-        twin.__dict__.update(value.__getstate__())
+        twin.__dict__.update(value.__dict__)
+        twin._state = copy.copy(value._state)
+        twin._state.fields_cache = value._state.fields_cache.copy()
         return twin
     return copy.copy(value)
 

@@ -19,7 +19,7 @@ class Connection(Protocol):
     """One open socket."""
 
     async def go_away(self, code: int, reason: str) -> None:
-        """Close it and wait for the client's answer."""
+        """Close it and wait until that is done."""
 
     def hang_up(self, code: int, reason: str) -> None:
         """Close it without waiting."""
@@ -60,9 +60,11 @@ class Connections:
                 for connection in self._open
             ]
             _, late = await asyncio.wait(tasks, timeout=timeout_s)
+            self.hang_up()
             for task in late:
                 task.cancel()
-        self.hang_up()
+            if late:
+                await asyncio.wait(late)
 
     def hang_up(self) -> None:
         """Close every socket with 1001 now."""

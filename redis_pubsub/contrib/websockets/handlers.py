@@ -82,7 +82,11 @@ class Route:
             (*self._protocols, BEARER),
             self._max_message_bytes,
         )
-        await socket.prepare(request)
+        try:
+            await socket.prepare(request)
+        except ConnectionResetError:
+            # The client left while it was being let in; 499 is for the access log.
+            return web.Response(status=499)
         await HandlerConnection(engine, self, socket, request, user).serve()
         return socket
 

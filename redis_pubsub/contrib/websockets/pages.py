@@ -27,6 +27,8 @@ class DjangoPages:
             from django.contrib.staticfiles.handlers import StaticFilesHandler
 
             application = StaticFilesHandler(application)
+        # Imports the URLconf here rather than on the event loop, at the first request.
+        _resolves("/")
         self._handler = WSGIHandler(
             application,
             WSGIOptions(trusted_proxies=config.trusted_proxies, multiprocess=True),

@@ -9,6 +9,7 @@ import re
 import signal
 import threading
 from typing import Any
+from urllib.parse import parse_qsl
 
 from aiohttp import http_parser, web
 from aiohttp.web_log import AccessLogger
@@ -18,6 +19,7 @@ from .keys import ENGINE
 
 KEEPALIVE_S = 75.0
 SHUTDOWN_S = 10.0
+_UNPRINTABLE = dict.fromkeys((*range(32), *range(127, 160)))
 _token = re.compile(r"([?&]token=)[^&\s\"]*")
 
 
@@ -26,8 +28,16 @@ class RedactingAccessLogger(AccessLogger):
 
     @staticmethod
     def _format_r(request: web.BaseRequest, *args: Any) -> str:
-        line = f"{request.method} {request.path_qs} HTTP/{request.version.major}"
-        return _token.sub(r"\1…", f"{line}.{request.version.minor}")
+        version = f"HTTP/{request.version.major}.{request.version.minor}"
+        path = request.path_qs
+        if "token" in request.query:
+            # However the name was spelt: by what it decodes to.
+            pairs = [
+                f"{name}=…" if name == "token" else f"{name}={value}"
+                for name, value in parse_qsl(request.rel_url.raw_query_string)
+            ]
+            path = f"{request.rel_url.raw_path}?{'&'.join(pairs)}"
+        return f"{request.method} {path} {version}".translate(_UNPRINTABLE)
 
     @staticmethod
     def _format_referer(request: web.BaseRequest) -> str:
@@ -40,7 +50,6 @@ class Runner(web.AppRunner):
     Args:
         app: The application.
         drain_s: How long sockets may take to close.
-        hides_tokens: Whether access logs must be cleaned of tokens.
         access_log: Where requests are logged; by default gunicorn's access log, if it
             has one.
     """
@@ -52,7 +61,6 @@ class Runner(web.AppRunner):
         app: web.Application,
         *,
         drain_s: float,
-        hides_tokens: bool = False,
         access_log: logging.Logger | None = None,
     ) -> None:
         refuse_slow_parser()
@@ -62,7 +70,7 @@ class Runner(web.AppRunner):
         super().__init__(
             app,
             access_log=access_log,
-            access_log_class=RedactingAccessLogger if hides_tokens else AccessLogger,
+            access_log_class=RedactingAccessLogger,
             # Django sees bodies as they were sent, and their size is what limits measure.
             auto_decompress=False,
             keepalive_timeout=KEEPALIVE_S,

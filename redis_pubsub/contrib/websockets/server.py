@@ -72,7 +72,6 @@ def make_runner(
     return Runner(
         app,
         drain_s=config.drain_s,
-        hides_tokens=config.token_in_query,
         access_log=access_log,
     )
 

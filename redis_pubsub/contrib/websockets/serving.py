@@ -11,7 +11,7 @@ from aiohttp import WSCloseCode, web
 from django.core.exceptions import SynchronousOnlyOperation
 
 from ...engine import Engine
-from ...exceptions import BrokerUnavailable, PubSubError
+from ...exceptions import BrokerUnavailable, InvalidChannelName, PubSubError
 from ...readers import SubscriptionManager
 from .connections import Connections
 from .socket import CLOSE_SLOW, CLOSE_TRY_AGAIN, HandlerSocket
@@ -65,7 +65,8 @@ class HandlerConnection:
         try:
             code, reason = await self._run()
         except asyncio.CancelledError:
-            if not self._is_left:
+            # Without a cancel() of this task, it was a listener's future that ended.
+            if not self._is_left and task.cancelling():
                 code, reason = WSCloseCode.GOING_AWAY, "the server is stopping"
                 raise
             if task.cancelling():
@@ -84,6 +85,11 @@ class HandlerConnection:
             self._engine.metrics.count("handler_unavailable")
             logger.error("%s: %s", self._route.name, error, exc_info=error)
             return CLOSE_TRY_AGAIN, "try again later"
+        except InvalidChannelName as error:
+            # As a rule the client's own spelling: no traceback for each.
+            self._engine.metrics.count("invalid_channel_names")
+            logger.warning("%s: %s", self._route.name, error)
+            return WSCloseCode.POLICY_VIOLATION, "no such channel"
         except ConnectionResetError:
             # The client left while the handler was sending.
             return WSCloseCode.OK, ""
@@ -135,7 +141,10 @@ class HandlerConnection:
 
     def hang_up(self, code: int, reason: str) -> None:
         """See `Connection`."""
-        self._socket.abandon(code, reason)
+        if self._socket.is_closing:
+            self._socket.abort()
+        else:
+            self._socket.abandon(code, reason)
         if self._task is not None:
             self._task.cancel()
 

@@ -63,6 +63,7 @@ class HandlerSocket(web.WebSocketResponse):
         self._limits = limits
         self._metrics = metrics
         self._outlet: Outlet | None = None
+        self._transport: asyncio.Transport | None = None
         self._head: AbstractStreamWriter | None = None
         # Made with the first message: most sockets only listen.
         self._inbox: deque[WSMessage] | None = None
@@ -76,6 +77,7 @@ class HandlerSocket(web.WebSocketResponse):
         transport = request.transport
         if transport is None:
             raise ConnectionResetError("Connection lost")
+        self._transport = transport
         self._outlet = Outlet(transport, self._limits.send_buffer_bytes, self._too_slow)
         self._head = writer
         return writer
@@ -153,21 +155,44 @@ class HandlerSocket(web.WebSocketResponse):
         message: bytes | str = b"",
         drain: bool = True,
     ) -> Closing:
-        """Close; starts at once and may be awaited. The reason is cut to 123 bytes."""
+        """Close; starts at once, and may be awaited until the connection is closed: 10 s
+        at most, whatever the client does. The reason is cut to 123 bytes; ``drain`` is
+        accepted for aiohttp's sake."""
         text = message.decode("utf-8", "replace") if isinstance(message, bytes) else message
         if self._loop is None:
             raise RuntimeError("Call .prepare() first")
-        on_loop(self._loop, self._start_close, code, cut_reason(text), drain)
+        on_loop(self._loop, self._start_close, code, cut_reason(text))
         return Closing(self)
 
-    def _start_close(self, code: int, reason: bytes, drain: bool) -> None:
+    def _start_close(self, code: int, reason: bytes) -> None:
         # Nothing of ours may follow the close frame.
         if self._outlet is not None:
             self._outlet.shut()
         if self._closing_task is None:
-            self._closing_task = asyncio.create_task(
-                super().close(code=code, message=reason, drain=drain)
-            )
+            self._closing_task = asyncio.create_task(self._close(code, reason))
+
+    async def _close(self, code: int, reason: bytes) -> bool:
+        """aiohttp's close with a bound: a client that does not read keeps nothing."""
+        try:
+            async with asyncio.timeout(_CLOSE_DEADLINE_S):
+                return await super().close(code=code, message=reason, drain=False)
+        except TimeoutError:
+            self.abort()
+            return False
+        finally:
+            transport = self._transport
+            if transport is not None and transport.get_write_buffer_size():
+                asyncio.get_running_loop().call_later(_CLOSE_DEADLINE_S, transport.abort)
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether a close frame was sent, or the client is gone."""
+        return self._outlet is None or not self._outlet.is_open
+
+    def abort(self) -> None:
+        """End the connection now, whatever is unsent."""
+        if self._transport is not None:
+            self._transport.abort()
 
     # -- receiving -------------------------------------------------------------------
 
@@ -192,7 +217,8 @@ class HandlerSocket(web.WebSocketResponse):
         self._inbox_bytes += len(message.data) if message.data else 0
         if (
             len(self._inbox) > self._limits.receive_messages
-            or self._inbox_bytes > self._limits.receive_bytes
+            # One message may be as large as the client's limit is.
+            or (len(self._inbox) > 1 and self._inbox_bytes > self._limits.receive_bytes)
         ):
             self._metrics.count("unread_disconnects")
             self._inbox.clear()
@@ -247,7 +273,7 @@ class Sent:
 
 
 class Closing:
-    """A close on its way; awaiting it waits for the client's answer."""
+    """A close on its way; awaiting it waits until the connection is closed."""
 
     __slots__ = ("_socket",)
 
