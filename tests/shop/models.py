@@ -76,3 +76,16 @@ class Order(PublishableModel):
 
     status = models.CharField(max_length=20, default="new")
     version = models.IntegerField(default=1)
+
+
+class Person(PublishableModel):
+    """Related to its own kind, both ways; has bytes and exact times."""
+
+    PUBLISH_ON_UPDATE = True
+
+    name = models.CharField(max_length=50, default="")
+    visits = models.IntegerField(default=0)
+    picture = models.BinaryField(default=b"")
+    seen_at = models.DateTimeField(null=True)
+    follows = models.ManyToManyField("self", symmetrical=False, related_name="followers")
+    friends = models.ManyToManyField("self")

@@ -1,0 +1,98 @@
+"""Ends of a connection that go wrong, and what is logged of it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aiohttp import WSMsgType
+from aiohttp.test_utils import make_mocked_request
+
+from redis_pubsub.contrib.websockets import socket as socket_module
+from redis_pubsub.contrib.websockets import websocket, websocket_pubsub
+from redis_pubsub.contrib.websockets.connections import Connections
+from redis_pubsub.contrib.websockets.runner import RedactingAccessLogger
+from redis_pubsub.models import Channel
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+async def test_a_client_that_never_reads_keeps_no_connection(serve, until, monkeypatch):
+    """The handler has returned, the client takes nothing: after the deadline it is over."""
+    monkeypatch.setattr(socket_module, "_CLOSE_DEADLINE_S", 0.2)
+
+    @websocket("/flood")
+    async def flood(ws, params):
+        for _ in range(50):
+            ws.send_bytes(b"x" * 1_000_000)
+            if ws.is_closing:
+                break
+
+    served = await serve(flood)
+    ws = await served.connect("/flood")
+    ws._response.connection.transport.pause_reading()
+
+    await until(lambda: len(served.engine.part(Connections)) == 0)
+
+
+async def test_a_message_as_large_as_the_limit_is_received(serve):
+    """The bound on what waits is not a bound on one message."""
+
+    @websocket("/large")
+    async def large(ws, params):
+        message = await ws.receive()
+        ws.send_str(str(len(message.data)))
+
+    served = await serve(large)
+    ws = await served.connect("/large")
+    await ws.send_str("x" * 3_000_000)
+
+    assert await ws.receive_str() == "3000000"
+
+
+async def test_a_name_that_is_none_is_1008(serve):
+    """`/hear/%00control`: the control channel is not for clients; no traceback for each."""
+
+    @websocket_pubsub("/hear/{channel}")
+    async def hear(ws, params, manager):
+        await manager.forward(ws, params["channel"])
+
+    served = await serve(hear)
+    ws = await served.connect("/hear/%00control")
+    message = await ws.receive()
+
+    assert (message.type, ws.close_code) == (WSMsgType.CLOSE, 1008)
+    assert served.engine.metrics["invalid_channel_names"] == 1
+
+
+async def test_a_handler_whose_subscription_ended_closes_normally(serve, user):
+    """1.0's handlers await their listener; turning the subscription off is no crash."""
+    channel = await Channel.objects.acreate(name="mine")
+    subscription = await channel.asubscribe(user)
+
+    @websocket_pubsub("/mine")
+    async def mine(ws, params, manager):
+        reader = subscription.get_reader(manager)
+        listener = await reader.callback(print).listen()
+        ws.send_str("ready")
+        await listener
+
+    served = await serve(mine)
+    ws = await served.connect("/mine")
+    await ws.receive_str()
+    await channel.aunsubscribe(user)
+
+    async with asyncio.timeout(5):
+        await ws.receive()
+    assert ws.close_code == 1000
+
+
+@pytest.mark.parametrize(
+    "path", ["/x?token=SECRET", "/x?a=1&token=SECRET&b=2", "/x?%74oken=SECRET"]
+)
+def test_an_access_log_never_shows_a_token(path):
+    """B14: however the name is spelt; other parameters stay."""
+    line = RedactingAccessLogger._format_r(make_mocked_request("GET", path), None, 0.0)
+
+    assert "SECRET" not in line and "token=…" in line
+    assert "a=1" not in path or ("a=1" in line and "b=2" in line)
