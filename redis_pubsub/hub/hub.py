@@ -76,6 +76,13 @@ class Hub:
         """Channels with listeners, and how many."""
         return {feed.channel: len(feed) for feed in self._feeds.values() if feed.groups}
 
+    def is_heard(self, channel: str) -> bool:
+        """Whether the broker has confirmed a channel: what is published arrives."""
+        feed = self._feeds.get(channel)
+        if feed is None or feed.subscribed is None:
+            return False
+        return feed.subscribed.done() and not _has_failed(feed.subscribed)
+
     # -- listeners --------------------------------------------------------------
 
     async def listen(self, channel: str, listener: Listener) -> Position | None:

@@ -48,6 +48,7 @@ class Reader:
         self.future: asyncio.Future[None] | None = None
         self.on_position_lost: Callable[[str], Any] | None = None
         self.engine: Engine | None = None
+        self._is_heard = False
 
     @property
     def subscriber(self) -> AbstractBaseUser | None:
@@ -65,10 +66,10 @@ class Reader:
 
     @property
     def is_active(self) -> bool:
-        """Whether messages arrive: listening, and the broker is connected."""
+        """Whether messages arrive: Redis has confirmed it, and is connected."""
         return (
-            self.future is not None
-            and not self.future.done()
+            self.is_listening
+            and self._is_heard
             and self.engine is not None
             and self.engine.hub.broker.is_connected
         )
@@ -111,13 +112,14 @@ class Reader:
         manager = await self.get_manager()
         self.engine = engine = await manager.get_engine()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.future = future
+        self.future, self._is_heard = future, False
         future.add_done_callback(self._ended)
         try:
             await engine.hub.listen(self.channel_name, self)  # type: ignore[arg-type]
         except BaseException:
             future.cancel()
             raise
+        self._is_heard = True
         manager.listening(self)
         return future
 

@@ -6,6 +6,8 @@ import pytest
 
 from redis_pubsub.conf import get_config
 from redis_pubsub.engine import Engine
+from redis_pubsub.readers import SubscriptionManager
+from tests.shop.models import Message
 
 
 @pytest.fixture
@@ -34,3 +36,19 @@ def in_thread():
         return asyncio.to_thread(run)
 
     return call
+
+
+@pytest.fixture
+async def subscription(engine, user):
+    """A user's subscription to a message's channel."""
+    message = await Message.objects.acreate(body="first")
+    subscription = await message.channel.asubscribe(user)
+    subscription.row = message
+    return subscription
+
+
+@pytest.fixture
+async def manager(engine):
+    manager = SubscriptionManager(engine)
+    yield manager
+    await manager.stop()

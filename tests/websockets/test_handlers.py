@@ -386,7 +386,7 @@ async def test_a_client_that_does_not_read_is_closed_with_3008(
     assert await end_of(stalled) == 3008
 
 
-async def test_a_callback_must_not_receive(serve, user, caplog):
+async def test_a_callback_must_not_receive(serve, user, caplog, until):
     """P44: the handler receives, and a callback that tries is told so."""
     channel = await Channel.objects.acreate(name="c")
     subscription = await channel.asubscribe(user)
@@ -407,8 +407,7 @@ async def test_a_callback_must_not_receive(serve, user, caplog):
     ws = await served.connect("/receive")
     await ws.receive_str()
     await apublish("c", 1)
-    while not served.engine.metrics["callback_errors"]:
-        await asyncio.sleep(0.01)
+    await until(lambda: served.engine.metrics["callback_errors"])
 
     assert "a callback must not" in caplog.text
     await ws.close()
@@ -499,7 +498,7 @@ async def test_every_live_socket_gets_every_message(serve, user, until):
     await until(lambda: list(served.engine.hub.channels) == ["\x00control"])
 
 
-async def test_a_model_saved_with_a_token_reaches_the_client(serve, user, token):
+async def test_a_model_saved_with_a_token_reaches_the_client(serve, user, token, until):
     """1.0's test_message_subscription and test_all_subscriptions: a discovered-style
     handler, token auth, a save in a thread, its serialised JSON with the right key."""
     message = await Message.objects.acreate(body="first")
@@ -518,9 +517,7 @@ async def test_a_model_saved_with_a_token_reaches_the_client(serve, user, token)
     ws = await served.connect("/all", headers={"Authorization": f"Token {token}"})
     await ws.send_str("ping")
     assert await ws.receive_str() == "pong"
-    while message.channel.name not in served.engine.hub.channels:
-        await asyncio.sleep(0.01)
-    await asyncio.sleep(0.05)
+    await until(lambda: served.engine.hub.is_heard(message.channel.name))
     message.body = "second"
     await message.asave()
 

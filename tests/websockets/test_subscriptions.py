@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from redis_pubsub import apublish
@@ -153,15 +151,13 @@ async def test_garbage_is_answered_and_the_socket_stays(connect, text):
     await ws.close()
 
 
-async def test_a_new_subscription_from_anywhere_is_heard(connect, user):
+async def test_a_new_subscription_from_anywhere_is_heard(connect, user, until):
     """P-7: made by a view, heard by open sockets."""
     ws = await connect()
     channel = await Channel.objects.acreate(name="new")
 
     await channel.asubscribe(user)
-    while "new" not in connect.served.engine.hub.channels:
-        await asyncio.sleep(0.01)
-    await asyncio.sleep(0.05)
+    await until(lambda: connect.served.engine.hub.is_heard("new"))
     await apublish("new", 1)
 
     assert (await ws.receive_json())["channel"] == "new"
