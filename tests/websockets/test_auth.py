@@ -179,6 +179,37 @@ def test_authjwt_method(user, is_valid):
     )
 
 
+async def test_jwts_of_drf_jwt_where_that_is_installed(
+    serve, settings, site, user, monkeypatch
+):
+    """P-11: without simplejwt, the maintained fork of 1.0's package is asked: valid, bad
+    signature, expired, inactive."""
+    from rest_framework_jwt.authentication import JSONWebTokenAuthentication as Drf
+    from rest_framework_jwt.utils import jwt_create_payload
+
+    from redis_pubsub.auth import methods
+
+    find_spec = methods.find_spec
+    monkeypatch.setattr(
+        methods,
+        "find_spec",
+        lambda name: None if name == "rest_framework_simplejwt" else find_spec(name),
+    )
+    settings.REDIS_PUBSUB = site | {"tokenauth_method": "redis_pubsub.auth.authjwt_method"}
+    served = await serve(whoami)
+    payload = await sync_to_async(jwt_create_payload)(user)
+    good = Drf.jwt_encode_payload(payload)
+    expired = Drf.jwt_encode_payload(payload | {"exp": 1})
+
+    ws = await served.connect("/whoami", headers=bearer(good))
+    assert (await ws.receive_json())["user"] == "ada"
+    for bad in (good[:-4] + "AAAA", expired, "junk"):
+        assert await refusal(served, headers=bearer(bad)) == (403, "invalid token")
+    user.is_active = False
+    await user.asave()
+    assert await refusal(served, headers=bearer(good)) == (403, "invalid token")
+
+
 def sync_method(token):
     from django.contrib.auth.models import User
 
