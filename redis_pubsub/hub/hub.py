@@ -76,6 +76,16 @@ class Hub:
         """Channels with listeners, and how many."""
         return {feed.channel: len(feed) for feed in self._feeds.values() if feed.groups}
 
+    async def confirmed(self, channel: str) -> None:
+        """Wait until the broker has confirmed a channel that is listened to.
+
+        Raises:
+            BrokerUnavailable: It did not, in time.
+        """
+        feed = self._feeds.get(channel)
+        if feed is not None and feed.subscribed is not None:
+            await asyncio.shield(feed.subscribed)
+
     def is_heard(self, channel: str) -> bool:
         """Whether the broker has confirmed a channel: what is published arrives."""
         feed = self._feeds.get(channel)

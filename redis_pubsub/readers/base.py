@@ -105,12 +105,14 @@ class Reader:
             InactiveSubscription: The subscription is turned off.
             ReaderExists: The manager reads this channel already.
         """
-        if self.future is not None and not self.future.done():
-            return self.future
         if self.subscription is not None and not self.subscription.active:
             raise InactiveSubscription(self.channel_name)
         manager = await self.get_manager()
         self.engine = engine = await manager.get_engine()
+        if self.future is not None and not self.future.done():
+            # Somebody else has started it and may still be waiting for Redis.
+            await engine.hub.confirmed(self.channel_name)
+            return self.future
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.future, self._is_heard = future, False
         future.add_done_callback(self._ended)

@@ -76,6 +76,18 @@ async def test_true_continues_and_false_ends(subscription, manager, engine):
     assert subscription.channel.name not in engine.hub.channels
 
 
+async def test_listening_twice_at_once_is_listening_once(subscription, manager):
+    """P-5: each of the two returns when messages are heard, with the same future."""
+    heard = Heard()
+    reader = subscription.get_reader(manager).callback(heard)
+
+    first, second = await asyncio.gather(reader.listen(), reader.listen())
+    assert first is second and reader.is_active
+    await subscription.row.apublish()
+
+    assert len(await heard.wait_for(1)) == 1
+
+
 async def test_none_continues(subscription, manager):
     """P27: only an explicit False ends a reader."""
     heard = Heard(None, 0, "", None)
