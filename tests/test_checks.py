@@ -198,7 +198,7 @@ WRONG = [
 def test_a_wrong_setting_is_one_message_with_place_and_remedy(
     told, setting, id, text, hint
 ):
-    """Issue 2, item 11: the id, where it is, what to write."""
+    """The id, where it is, what to write."""
     (message,) = told(setting)
 
     assert message.id == f"redis_pubsub.{id}"
@@ -388,7 +388,7 @@ def test_memory_with_several_workers_is_refused(told, monkeypatch, workers, url,
     ],
 )
 def test_a_deployment_is_warned(told, setting, expected):
-    """DESIGN §9: ``check --deploy`` says what is fine only while developing."""
+    """``check --deploy`` says what is fine only while developing."""
     assert ids(told(setting, deploy=True)) == expected
 
 
@@ -408,7 +408,7 @@ class TestModels:
             yield run
 
     def test_a_secret_is_not_published_by_default(self, told_of):
-        """DESIGN §5: password-like names are refused, whole words only."""
+        """Password-like names are refused, whole words only."""
 
         class Account(PublishableModel):
             name = models.TextField()

@@ -38,7 +38,7 @@ def test_what_is_gone_says_what_to_use():
 
 
 def test_public_names_import_from_the_package():
-    """DESIGN §3."""
+    """What the README imports."""
     import redis_pubsub
 
     for name in redis_pubsub.__all__:

@@ -40,7 +40,7 @@ async def test_delivery_is_tracked_once_per_subscriber(engine, user, until, in_t
 async def test_a_receipt_says_that_every_callback_returned(
     engine, user, in_thread, kind, until
 ):
-    """ROWS 2.5: whatever it returned, False too; not where it raised."""
+    """P18: whatever it returned, False too; not where it raised."""
     parcels = [await Parcel.objects.acreate(label=str(n)) for n in range(2)]
     heard = Heard()
     manager = SubscriptionManager(engine)

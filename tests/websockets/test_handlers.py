@@ -550,7 +550,7 @@ async def test_a_frame_of_a_handler_has_its_id_to_exclude(serve):
 
 
 async def test_a_shutdown_says_goodbye(serve, site):
-    """ROWS 2.6: every open socket gets 1001."""
+    """P-14: every open socket gets 1001."""
     from redis_pubsub.contrib.websockets import setup
     from redis_pubsub.contrib.websockets.server import make_runner
 

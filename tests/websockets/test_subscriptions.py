@@ -103,7 +103,7 @@ async def test_subscribing_is_denied_by_default(connect, user, other_user):
     indirect=True,
 )
 async def test_a_rule_or_the_hook_allows(connect, user):
-    """DESIGN §9: channel option or `authorize_method`; the row is made, and heard."""
+    """Channel option or `authorize_method`; the row is made, and heard."""
     await Channel.objects.acreate(name="room:1")
     ws = await connect()
 
