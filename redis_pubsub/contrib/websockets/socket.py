@@ -71,6 +71,7 @@ class HandlerSocket(web.WebSocketResponse):
         self._receiver: asyncio.Future[None] | None = None
         self._is_over = False
         self._closing_task: asyncio.Task[bool] | None = None
+        self._pump_task: asyncio.Task[Any] | None = None
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
         writer = await super().prepare(request)
@@ -175,6 +176,10 @@ class HandlerSocket(web.WebSocketResponse):
         """aiohttp's close with a bound: a client that does not read keeps nothing."""
         try:
             async with asyncio.timeout(_CLOSE_DEADLINE_S):
+                # aiohttp reads the client's answer itself, unless somebody else reads.
+                if self._pump_task is not None and not self._pump_task.done():
+                    self._pump_task.cancel()
+                    await asyncio.wait([self._pump_task])
                 return await super().close(code=code, message=reason, drain=False)
         except TimeoutError:
             self.abort()
@@ -198,6 +203,7 @@ class HandlerSocket(web.WebSocketResponse):
 
     async def pump(self) -> None:
         """Read until the client is gone; owned by the connection."""
+        self._pump_task = asyncio.current_task()
         try:
             while True:
                 message = await super().receive()
