@@ -106,6 +106,22 @@ def test_what_is_wrong_stops_the_start_and_is_named(make_app, text, said):
     assert all(part in str(caught.value) for part in said)
 
 
+def test_a_forgotten_list_is_told_with_what_to_write(make_app, caplog):
+    """Handlers that nobody lists are not served, and the log says how to."""
+    make_app("forgot", {"websockets.py": HANDLER.format(route="a", names="other")})
+
+    assert [h for h in load_handlers() if h.name.startswith("forgot")] == []
+    assert "add handlerconf = ['handler']" in caplog.text
+
+
+def test_a_list_that_is_a_text_is_told_so(make_app):
+    """`handlerconf = "handler"`."""
+    make_app("texted", {"websockets.py": "handlerconf = 'handler'"})
+
+    with pytest.raises(HandlerConfigError, match=r'list of names, like \["handler"\]'):
+        load_handlers()
+
+
 def test_an_app_without_handlers_is_no_error(make_app):
     """Most apps have none."""
     make_app("quiet", {"models.py": ""})

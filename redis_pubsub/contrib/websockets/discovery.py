@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
@@ -11,6 +12,8 @@ from django.apps import apps
 
 from ...exceptions import HandlerConfigError
 from .handlers import Route
+
+logger = logging.getLogger("redis_pubsub.websockets")
 
 MODULE = "websockets"
 LISTS = ("handlerconf", "handlersconf")
@@ -41,7 +44,24 @@ def load_handlers() -> list[Route]:
 
 
 def _names(module: ModuleType) -> list[Any]:
-    return [name for attribute in LISTS for name in getattr(module, attribute, ())]
+    listed = [
+        getattr(module, attribute) for attribute in LISTS if hasattr(module, attribute)
+    ]
+    if any(isinstance(names, str) for names in listed):
+        raise HandlerConfigError(
+            f'{module.__name__}: handlerconf is a list of names, like ["{listed[0]}"]'
+        )
+    if not listed:
+        unlisted = [
+            name for name, value in vars(module).items() if isinstance(value, Route)
+        ]
+        if unlisted:
+            logger.warning(
+                "%s has handlers and lists none, so none is served; add handlerconf = %s",
+                module.__name__,
+                unlisted,
+            )
+    return [name for names in listed for name in names]
 
 
 def _handler(app: str, module: ModuleType, name: Any) -> Route:
