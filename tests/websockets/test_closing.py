@@ -17,22 +17,25 @@ from redis_pubsub.models import Channel
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-async def test_a_client_that_never_reads_keeps_no_connection(serve, until, monkeypatch):
-    """The handler has returned, the client takes nothing: after the deadline it is over."""
+async def test_a_client_that_never_reads_keeps_no_connection(
+    serve, settings, site, until, monkeypatch
+):
+    """The handler has returned, the client takes nothing: after the deadline it is over.
+    (The send buffer is wide, so that it is not the slow policy that ends it.)"""
+    settings.REDIS_PUBSUB = site | {"limits": {"send_buffer_bytes": 10**9}}
     monkeypatch.setattr(socket_module, "_CLOSE_DEADLINE_S", 0.2)
 
     @websocket("/flood")
     async def flood(ws, params):
         for _ in range(50):
             ws.send_bytes(b"x" * 1_000_000)
-            if ws.is_closing:
-                break
 
     served = await serve(flood)
     ws = await served.connect("/flood")
     ws._response.connection.transport.pause_reading()
 
     await until(lambda: len(served.engine.part(Connections)) == 0)
+    assert served.engine.metrics["slow_disconnects"] == 0
 
 
 async def test_a_message_as_large_as_the_limit_is_received(serve):
