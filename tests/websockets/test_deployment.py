@@ -294,5 +294,6 @@ def test_a_django_handler_and_the_sockets_share_a_port_only_once(env):
         first.wait_for("Server running on")
         with Process(*arguments, env=env) as second:
             assert second.wait() != 0
-            assert "in use" in second.output
+            assert "in use; choose another with --port" in second.output
+            assert "Traceback" not in second.output
         assert first.end() == 0

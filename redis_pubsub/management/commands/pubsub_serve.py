@@ -148,8 +148,11 @@ class Server:
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._loop.add_signal_handler(number, self._stop.set)
         try:
-            site = self._site(runner)
-            await site.start()
+            try:
+                await self._site(runner).start()
+            except OSError as error:
+                reason = error.strerror or str(error)
+                raise CommandError(f"{reason}; choose another with --port") from None
             self._announce(runner)
             await self._stop.wait()
         finally:
