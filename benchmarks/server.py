@@ -123,7 +123,7 @@ async def _answer(app: web.Application, command: dict[str, Any]) -> dict[str, An
         return {}
     if os.environ.get("DJANGO_SETTINGS_MODULE") != SETTINGS:
         return {}
-    from redis_pubsub.contrib.websockets.keys import ENGINE
+    from redis_pubsub.web.keys import ENGINE
 
     return {"counters": app[ENGINE].metrics.snapshot()}
 

@@ -88,7 +88,7 @@ class Served:
 
     @property
     def engine(self) -> Any:
-        from redis_pubsub.contrib.websockets.keys import ENGINE
+        from redis_pubsub.web.keys import ENGINE
 
         return self.app[ENGINE]
 

@@ -20,10 +20,10 @@ from django.test import override_settings
 
 from ..conf import SETTING
 from ..contrib.websockets.handlers import Route
-from ..contrib.websockets.keys import ENGINE
 from ..contrib.websockets.server import socket_application
 from ..engine import Engine
 from ..publishing import apublish
+from ..web.keys import ENGINE
 from .capture import send_pending
 
 if TYPE_CHECKING:

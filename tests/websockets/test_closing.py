@@ -10,9 +10,9 @@ from aiohttp.test_utils import make_mocked_request
 
 from redis_pubsub.contrib.websockets import socket as socket_module
 from redis_pubsub.contrib.websockets import websocket, websocket_pubsub
-from redis_pubsub.contrib.websockets.connections import Connections
 from redis_pubsub.contrib.websockets.runner import RedactingAccessLogger
 from redis_pubsub.models import Channel
+from redis_pubsub.web.connections import Connections
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

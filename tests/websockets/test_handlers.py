@@ -11,8 +11,8 @@ from aiohttp import WSMsgType, web
 
 from redis_pubsub import apublish
 from redis_pubsub.contrib.websockets import websocket, websocket_pubsub
-from redis_pubsub.contrib.websockets.connections import Connections
 from redis_pubsub.models import Channel
+from redis_pubsub.web.connections import Connections
 from tests.shop.models import Message, Tag
 
 pytestmark = pytest.mark.django_db(transaction=True)

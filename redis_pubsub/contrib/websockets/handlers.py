@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 from multidict import MultiDict
 
-from .connections import Connections
-from .handshake import BEARER, Gatekeeper
-from .keys import ENGINE, PAGES
+from ...web.connections import Connections
+from ...web.handshake import BEARER, Gatekeeper
+from ...web.keys import ENGINE, PAGES
 from .routes import clean_route
 from .serving import HandlerConnection
 from .socket import HandlerSocket

@@ -14,8 +14,8 @@ from urllib.parse import parse_qsl
 from aiohttp import http_parser, web
 from aiohttp.web_log import AccessLogger
 
-from .connections import Connections
-from .keys import ENGINE
+from ...web.connections import Connections
+from ...web.keys import ENGINE
 
 KEEPALIVE_S = 75.0
 SHUTDOWN_S = 10.0

@@ -9,10 +9,10 @@ from aiohttp import web
 
 from ...conf import get_config
 from ...engine import Engine
-from .connections import Connections
+from ...web.connections import Connections
+from ...web.keys import ENGINE, PAGES
 from .discovery import load_handlers
 from .handlers import Route
-from .keys import ENGINE, PAGES
 from .pages import DjangoPages
 from .routes import both_forms
 from .runner import Runner

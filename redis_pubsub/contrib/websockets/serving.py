@@ -13,7 +13,7 @@ from django.core.exceptions import SynchronousOnlyOperation
 from ...engine import Engine
 from ...exceptions import BrokerUnavailable, InvalidChannelName, PubSubError
 from ...readers import SubscriptionManager
-from .connections import Connections
+from ...web.connections import Connections
 from .socket import CLOSE_SLOW, CLOSE_TRY_AGAIN, HandlerSocket
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from ...frames import BINARY, TEXT, cut_reason, frame
 from ...metrics import Metrics
 from ...options import Limits
 from ...readers.delivery import on_loop
-from .outlet import Outlet
+from ...web.outlet import Outlet
 
 logger = logging.getLogger("redis_pubsub.websockets")
 

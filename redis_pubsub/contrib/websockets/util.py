@@ -7,7 +7,7 @@ from django.utils.module_loading import import_string
 
 from ...conf import get_config
 from ...deprecated import moved
-from .handshake import INVALID_TOKEN, NO_TOKEN
+from ...web.handshake import INVALID_TOKEN, NO_TOKEN
 
 __getattr__ = moved(
     __name__,

@@ -25,9 +25,9 @@ from django.utils import autoreload
 
 from ...broker import MEMORY
 from ...conf import get_config
-from ...contrib.websockets.connections import Connections
-from ...contrib.websockets.keys import ENGINE
 from ...contrib.websockets.server import make_runner, site_application
+from ...web.connections import Connections
+from ...web.keys import ENGINE
 
 RELOAD = 3
 """The exit status with which Django's reloader asks for a new process."""

@@ -9,12 +9,12 @@ from aiohttp import hdrs, web
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
 
-from ...auth import Authenticator, AuthUnavailable, user_of_session
-from ...auth.origin import is_origin_allowed
-from ...auth.session import has_sessions
-from ...engine import Engine
-from ...exceptions import PoolBusy
-from ...proxies import TrustedProxies
+from ..auth import Authenticator, AuthUnavailable, user_of_session
+from ..auth.origin import is_origin_allowed
+from ..auth.session import has_sessions
+from ..engine import Engine
+from ..exceptions import PoolBusy
+from ..proxies import TrustedProxies
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser

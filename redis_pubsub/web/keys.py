@@ -6,7 +6,7 @@ from typing import Protocol
 
 from aiohttp import web
 
-from ...engine import Engine
+from ..engine import Engine
 
 
 class Pages(Protocol):

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from aiohttp import WSCloseCode
 
-from ...engine import Engine
+from ..engine import Engine
 
 logger = logging.getLogger("redis_pubsub.websockets")
 
