@@ -66,6 +66,18 @@ class Config:
         """What holds for a channel that carries models: a history by default."""
         return self.channel_rules(channel, MODEL_CHANNEL)
 
+    def plain_channel_options(self, channel: str) -> tuple[ChannelOptions, bool]:
+        """What holds for a plain value on a channel.
+
+        Returns:
+            The options, and whether the value joins a history only where there is one:
+            no rule says that the channel keeps any, but it may carry models.
+        """
+        ruled, modelled = self.channel_options(channel), self.model_channel_options(channel)
+        if ruled.has_history or not modelled.has_history:
+            return ruled, False
+        return modelled, True
+
     def broker_options(self) -> BrokerOptions:
         return BrokerOptions(
             url=self.url,

@@ -83,6 +83,7 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
         model: ``app_label.modelname`` of a published row, else empty.
         pk: The row's primary key as text, else empty.
         exclude: Id of a connection that must not get the message.
+        info: Of a message that a client published: who it was, as other clients are told.
     """
 
     id: str
@@ -91,10 +92,16 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     model: str = ""
     pk: str = ""
     exclude: str = ""
+    info: dict[str, Any] | None = None
 
 
 def new_header(
-    event: str = "", *, model: str = "", pk: str = "", exclude: str = ""
+    event: str = "",
+    *,
+    model: str = "",
+    pk: str = "",
+    exclude: str = "",
+    info: dict[str, Any] | None = None,
 ) -> Header:
     """A header for a message that is born now."""
     return Header(
@@ -104,6 +111,7 @@ def new_header(
         model=model,
         pk=pk,
         exclude=exclude,
+        info=info,
     )
 
 
@@ -164,6 +172,8 @@ class Draft:
         header: See `Header`.
         raw: The payload as client-ready JSON, without a newline.
         options: What holds for the channel.
+        joins_history: Keep it only where the channel has a history already: a plain
+            value on a channel that no rule gives a history.
         version: Value of the row's ``PUBLISH_VERSION`` field, or ``None``. The
             broker drops a draft whose version is older than the row's last one.
     """
@@ -173,3 +183,4 @@ class Draft:
     raw: bytes
     options: ChannelOptions = field(default=ChannelOptions())
     version: int | None = None
+    joins_history: bool = False

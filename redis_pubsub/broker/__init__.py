@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from ..metrics import Metrics
 from ..options import BrokerOptions
-from .base import BlockingBroker, Broker, History, Sink
+from .base import FORWARD, REVERSE, TAIL, BlockingBroker, Broker, History, Read, Sink
 
-__all__ = ["BlockingBroker", "Broker", "History", "Sink", "open_blocking", "open_broker"]
+__all__ = [
+    "FORWARD",
+    "REVERSE",
+    "TAIL",
+    "BlockingBroker",
+    "Broker",
+    "History",
+    "Read",
+    "Sink",
+    "open_blocking",
+    "open_broker",
+]
 
 MEMORY = "memory://"
 

@@ -13,6 +13,8 @@ from typing import Protocol
 
 from ..messages import Draft, Message, Position
 
+FORWARD, REVERSE, TAIL = "f", "r", "t"
+
 
 @dataclass(frozen=True, slots=True)
 class History:
@@ -25,6 +27,27 @@ class History:
 
     position: Position
     messages: list[Message]
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What to read of a channel.
+
+    Attributes:
+        channel: Its name.
+        since: Only messages after this offset (before it, newest first).
+        limit: How many at most; 0 reads only the position.
+        order: `FORWARD`, `REVERSE`, or `TAIL`: oldest first and always up to the end, so
+            that of more than the limit the newest come.
+        begins: Begin a history where there is none, so that the position given out is the
+            one that the first message continues. Else such a channel's epoch is ``""``.
+    """
+
+    channel: str
+    since: int | None = None
+    limit: int = 100
+    order: str = FORWARD
+    begins: bool = True
 
 
 class Sink(Protocol):
@@ -72,20 +95,18 @@ class Broker(Protocol):
             BrokerUnavailable: At least one of them may not have been sent.
         """
 
-    async def history(
-        self,
-        channel: str,
-        *,
-        since: int | None = None,
-        limit: int = 100,
-        reverse: bool = False,
-    ) -> History:
-        """Read what a channel keeps.
+    async def notify(self, draft: Draft) -> int:
+        """Send a message that no history keeps.
 
-        Args:
-            since: Only messages after this offset (before it, in reverse).
-            limit: How many at most; 0 reads only the position.
-            reverse: Newest first.
+        Returns:
+            How many processes heard it.
+
+        Raises:
+            BrokerUnavailable: It may not have been sent.
+        """
+
+    async def read(self, reads: Sequence[Read]) -> list[History]:
+        """Read what channels keep, in one round trip.
 
         Raises:
             BrokerUnavailable: Redis did not answer.
@@ -104,15 +125,8 @@ class BlockingBroker(Protocol):
     def publish(self, drafts: Sequence[Draft]) -> list[Position | None]:
         """As `Broker.publish`."""
 
-    def history(
-        self,
-        channel: str,
-        *,
-        since: int | None = None,
-        limit: int = 100,
-        reverse: bool = False,
-    ) -> History:
-        """As `Broker.history`."""
+    def read(self, reads: Sequence[Read]) -> list[History]:
+        """As `Broker.read`."""
 
     def close(self) -> None:
         """Give back every connection."""

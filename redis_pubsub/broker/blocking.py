@@ -17,7 +17,7 @@ from ..exceptions import BrokerUnavailable
 from ..messages import Draft, Position
 from ..metrics import Metrics
 from ..options import BrokerOptions
-from .base import History
+from .base import History, Read
 from .commands import (
     SCRIPTS,
     Command,
@@ -55,16 +55,12 @@ class BlockingRedisBroker:
         replies = self._run([self._commands.publish(draft) for draft in drafts])
         return [self._commands.published(reply) for reply in replies]
 
-    def history(
-        self,
-        channel: str,
-        *,
-        since: int | None = None,
-        limit: int = 100,
-        reverse: bool = False,
-    ) -> History:
-        (reply,) = self._run([self._commands.history(channel, since, limit, reverse)])
-        return self._commands.read_history(channel, reply)
+    def read(self, reads: Sequence[Read]) -> list[History]:
+        replies = self._run([self._commands.read(read) for read in reads])
+        return [
+            self._commands.history(read.channel, reply)
+            for read, reply in zip(reads, replies, strict=True)
+        ]
 
     def close(self) -> None:
         self._redis.close()

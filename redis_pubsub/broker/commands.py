@@ -21,7 +21,7 @@ from ..exceptions import BrokerUnavailable, MalformedMessage
 from ..messages import Draft, Message, Position
 from ..metrics import Metrics
 from ..options import BrokerOptions
-from .base import History
+from .base import History, Read
 
 Command = tuple[Any, ...]
 
@@ -82,9 +82,9 @@ class Commands:
 
     def publish(self, draft: Draft) -> Command:
         """The command that sends a message."""
-        header = self._envelope.header(draft.channel, draft.header, draft.raw)
         if not draft.options.has_history and draft.version is None:
-            return ("PUBLISH", self.live(draft.channel), wire.frame(header, draft.raw))
+            return self.notify(draft)
+        header = self._envelope.header(draft.channel, draft.header, draft.raw)
         version = "" if draft.version is None else f"{draft.version:0{_VERSION_DIGITS}d}"
         return (
             "EVALSHA",
@@ -103,7 +103,13 @@ class Commands:
             f"{draft.header.model}:{draft.header.pk}",
             version,
             "PUBLISH",
+            "1" if draft.joins_history else "0",
         )
+
+    def notify(self, draft: Draft) -> Command:
+        """The command that sends a message past any history."""
+        header = self._envelope.header(draft.channel, draft.header, draft.raw)
+        return ("PUBLISH", self.live(draft.channel), wire.frame(header, draft.raw))
 
     def published(self, reply: Any) -> Position | None:
         """What `publish` led to, see `Broker.publish`."""
@@ -112,25 +118,23 @@ class Commands:
         epoch, offset, is_sent = reply
         return Position(epoch.decode(), int(offset)) if is_sent else None
 
-    def history(
-        self, channel: str, since: int | None, limit: int, reverse: bool
-    ) -> Command:
+    def read(self, read: Read) -> Command:
         """The command that reads a channel."""
         return (
             "EVALSHA",
             HISTORY.sha,
             2,
-            self._key(channel, "meta"),
-            self._key(channel, "stream"),
-            "" if since is None else since,
-            max(0, limit),
-            "1" if reverse else "0",
+            self._key(read.channel, "meta"),
+            self._key(read.channel, "stream"),
+            "" if read.since is None else read.since,
+            max(0, read.limit),
+            read.order,
             self._meta_ttl_s,
-            new_epoch(),
+            new_epoch() if read.begins else "",
         )
 
-    def read_history(self, channel: str, reply: Any) -> History:
-        """What `history` led to."""
+    def history(self, channel: str, reply: Any) -> History:
+        """What `read` led to."""
         epoch, offset, entries = reply
         position = Position(epoch.decode(), int(offset))
         messages = [self._entry(channel, position.epoch, *entry) for entry in entries]

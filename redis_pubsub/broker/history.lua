@@ -2,14 +2,16 @@
 --
 -- KEYS  meta, stream
 -- ARGV  1 offset to begin after (or before, in reverse; '' for the end), 2 limit,
---       3 '1' for newest first, 4 meta ttl, 5 epoch to begin with
--- Returns {epoch, offset, entries}.
+--       3 'f' oldest first, 'r' newest first, 't' oldest first and up to the end: of more
+--       than the limit, the newest; 4 meta ttl, 5 epoch to begin with ('' to begin none)
+-- Returns {epoch, offset, entries}; {'', 0, {}} for a channel that has no history.
 local meta, stream = KEYS[1], KEYS[2]
 local limit = tonumber(ARGV[2])
 
 local state = redis.call('HMGET', meta, 'e', 's')
 local epoch, offset = state[1], tonumber(state[2] or 0)
 if not epoch then
+  if ARGV[5] == '' then return {'', 0, {}} end
   -- A position handed out now must be the one that the first publish continues.
   epoch = ARGV[5]
   redis.call('HSET', meta, 'e', epoch)
@@ -18,11 +20,13 @@ redis.call('EXPIRE', meta, ARGV[4])
 
 local entries = {}
 if limit > 0 and offset > 0 then
-  if ARGV[3] == '1' then
+  if ARGV[3] == 'r' then
     local from = ARGV[1] ~= '' and '(' .. ARGV[1] .. '-0' or '+'
     entries = redis.call('XREVRANGE', stream, from, '-', 'COUNT', limit)
   else
-    local from = ARGV[1] ~= '' and '(' .. ARGV[1] .. '-0' or '-'
+    local after = tonumber(ARGV[1]) or 0
+    if ARGV[3] == 't' then after = math.max(after, offset - limit) end
+    local from = string.format('(%.0f-0', after)
     entries = redis.call('XRANGE', stream, from, '+', 'COUNT', limit)
   end
 end

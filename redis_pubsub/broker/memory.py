@@ -21,7 +21,7 @@ from ..messages import Draft, Message, Position
 from ..metrics import Metrics
 from ..options import BrokerOptions
 from ..wire import Envelope
-from .base import History, Sink
+from .base import REVERSE, TAIL, History, Read, Sink
 from .commands import new_epoch
 
 logger = logging.getLogger("redis_pubsub.broker")
@@ -71,14 +71,17 @@ class MemoryStore:
         self, draft: Draft, meta_ttl_s: int, envelope: Envelope
     ) -> Position | None:
         options, position = draft.options, Position("", 0)
-        if options.has_history or draft.version is not None:
+        is_kept = options.has_history and not (
+            draft.joins_history and not self._has_history(draft.channel)
+        )
+        if is_kept or draft.version is not None:
             channel = self._channel(draft.channel, meta_ttl_s)
             if draft.version is not None:
                 row = f"{draft.header.model}:{draft.header.pk}"
                 if channel.versions.get(row, -1) > draft.version:
                     return None
                 channel.versions[row] = draft.version
-            if options.has_history:
+            if is_kept:
                 channel.offset += 1
                 position = Position(channel.epoch, channel.offset)
                 channel.entries.append(
@@ -93,31 +96,39 @@ class MemoryStore:
             broker.arrived(draft.channel, data)
         return position
 
-    def history(
-        self, name: str, since: int | None, limit: int, reverse: bool, meta_ttl_s: int
-    ) -> History:
+    def notify(self, draft: Draft, envelope: Envelope) -> int:
+        """Hand a message to those who want it now; how many they are."""
+        header = envelope.header(draft.channel, draft.header, draft.raw)
+        data = wire.frame(header, draft.raw)
         with self._lock:
-            channel = self._channel(name, meta_ttl_s)
+            return sum(broker.arrived(draft.channel, data) for broker in self._brokers)
+
+    def read(self, read: Read, meta_ttl_s: int) -> History:
+        with self._lock:
+            if not read.begins and not self._has_history(read.channel):
+                return History(Position("", 0), [])
+            channel = self._channel(read.channel, meta_ttl_s)
             entries = list(channel.entries)
             position = Position(channel.epoch, channel.offset)
-        if reverse:
+        since, limit = read.since, max(0, read.limit)
+        if read.order == REVERSE:
             entries.reverse()
-        if since is not None:
-            entries = [
-                entry
-                for entry in entries
-                if (
-                    entry.position.offset < since
-                    if reverse
-                    else entry.position.offset > since
-                )
-            ]
-        return History(position, entries[: max(0, limit)])
+            entries = [e for e in entries if since is None or e.position.offset < since]
+        else:
+            after = since or 0
+            if read.order == TAIL:
+                after = max(after, position.offset - limit)
+            entries = [entry for entry in entries if entry.position.offset > after]
+        return History(position, entries[:limit])
 
     def flush(self) -> None:
         """Forget everything, as a Redis without its data."""
         with self._lock:
             self._channels.clear()
+
+    def _has_history(self, name: str) -> bool:
+        channel = self._channels.get(name)
+        return channel is not None and channel.expires_at >= time.monotonic()
 
     def _channel(self, name: str, meta_ttl_s: int) -> _Channel:
         now = time.monotonic()
@@ -180,16 +191,13 @@ class MemoryBroker:
         await asyncio.sleep(0)
         return self._store.publish(drafts, self._options.meta_ttl_s, self._envelope)
 
-    async def history(
-        self,
-        channel: str,
-        *,
-        since: int | None = None,
-        limit: int = 100,
-        reverse: bool = False,
-    ) -> History:
+    async def notify(self, draft: Draft) -> int:
         await asyncio.sleep(0)
-        return self._store.history(channel, since, limit, reverse, self._options.meta_ttl_s)
+        return self._store.notify(draft, self._envelope)
+
+    async def read(self, reads: Sequence[Read]) -> list[History]:
+        await asyncio.sleep(0)
+        return [self._store.read(read, self._options.meta_ttl_s) for read in reads]
 
     def pause(self) -> None:
         if self._held is None:
@@ -200,10 +208,16 @@ class MemoryBroker:
         for channel, data in held or ():
             self._deliver(channel, data)
 
-    def arrived(self, channel: str, data: bytes) -> None:
-        """Called by the store, under its lock, from any thread."""
-        if channel in self._wanted and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._deliver, channel, data)
+    def arrived(self, channel: str, data: bytes) -> bool:
+        """Called by the store, under its lock, from any thread.
+
+        Returns:
+            Whether this side wants the channel.
+        """
+        if channel not in self._wanted or self._loop.is_closed():
+            return False
+        self._loop.call_soon_threadsafe(self._deliver, channel, data)
+        return True
 
     def _deliver(self, channel: str, data: bytes) -> None:
         if self._held is not None:
@@ -231,15 +245,8 @@ class BlockingMemoryBroker:
             )
         return self._store.publish(drafts, self._options.meta_ttl_s, self._envelope)
 
-    def history(
-        self,
-        channel: str,
-        *,
-        since: int | None = None,
-        limit: int = 100,
-        reverse: bool = False,
-    ) -> History:
-        return self._store.history(channel, since, limit, reverse, self._options.meta_ttl_s)
+    def read(self, reads: Sequence[Read]) -> list[History]:
+        return [self._store.read(read, self._options.meta_ttl_s) for read in reads]
 
     def close(self) -> None:
         """Nothing is open."""

@@ -3,7 +3,8 @@
 --
 -- KEYS  meta, stream, versions, live
 -- ARGV  1 header, 2 payload, 3 history size, 4 history ttl, 5 meta ttl, 6 epoch to begin
---       with, 7 row, 8 version, 9 PUBLISH or SPUBLISH
+--       with, 7 row, 8 version, 9 PUBLISH or SPUBLISH, 10 '1' to join a history that there
+--       is and begin none
 -- Returns {epoch, offset, 1 if sent or 0 if a newer version of the row was sent before}.
 local meta, stream, versions, live = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local size, ttl, meta_ttl = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -18,6 +19,8 @@ if ARGV[8] ~= '' then
   redis.call('HSET', versions, ARGV[7], ARGV[8])
   redis.call('EXPIRE', versions, meta_ttl)
 end
+
+if ARGV[10] == '1' and redis.call('EXISTS', meta) == 0 then size = 0 end
 
 local epoch, offset = '', 0
 if size > 0 then

@@ -24,7 +24,7 @@ from ..exceptions import BrokerUnavailable
 from ..messages import Draft, Position
 from ..metrics import Metrics
 from ..options import BrokerOptions
-from .base import History, Sink
+from .base import History, Read, Sink
 from .commands import (
     SCRIPTS,
     Command,
@@ -109,17 +109,16 @@ class RedisBroker:
         replies = await self._run([self._commands.publish(draft) for draft in drafts])
         return [self._commands.published(reply) for reply in replies]
 
-    async def history(
-        self,
-        channel: str,
-        *,
-        since: int | None = None,
-        limit: int = 100,
-        reverse: bool = False,
-    ) -> History:
-        command = self._commands.history(channel, since, limit, reverse)
-        (reply,) = await self._run([command])
-        return self._commands.read_history(channel, reply)
+    async def notify(self, draft: Draft) -> int:
+        (reply,) = await self._run([self._commands.notify(draft)])
+        return int(reply)
+
+    async def read(self, reads: Sequence[Read]) -> list[History]:
+        replies = await self._run([self._commands.read(read) for read in reads])
+        return [
+            self._commands.history(read.channel, reply)
+            for read, reply in zip(reads, replies, strict=True)
+        ]
 
     def pause(self) -> None:
         self._resumed.clear()

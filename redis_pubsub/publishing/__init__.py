@@ -31,6 +31,7 @@ def publish(
     *,
     event: str = "",
     exclude: str = "",
+    history: bool = True,
     using: str = DEFAULT_DB_ALIAS,
     strict: bool = False,
 ) -> None:
@@ -46,6 +47,8 @@ def publish(
             ``Decimal`` and ``UUID`` included). Encoded now.
         event: A word for what happened.
         exclude: Id of a connection that must not get it: its sender.
+        history: ``False`` for what is of no use later, as "is typing": sent, never kept,
+            whatever the channel keeps. A model instance is kept in any case.
         using: The database whose transaction is waited for.
         strict: Raise `BrokerUnavailable` if Redis fails and no transaction is open.
 
@@ -56,7 +59,7 @@ def publish(
         RuntimeError: Called on a running event loop; use `apublish`.
     """
     _refuse_on_loop()
-    draft = _draft(channel, payload, event, exclude)
+    draft = _draft(channel, payload, event, exclude, history)
     transactions.after_commit(draft, using, strict=strict)
 
 
@@ -66,6 +69,7 @@ async def apublish(
     *,
     event: str = "",
     exclude: str = "",
+    history: bool = True,
     strict: bool = False,
 ) -> Position | None:
     """`publish` for coroutines. Waits for Redis; knows no transaction.
@@ -80,9 +84,9 @@ async def apublish(
     if isinstance(payload, models.Model):
         engine = current_engine()
         run = engine.orm.run if engine else asyncio.to_thread
-        draft = await run(_draft, channel, payload, event, exclude)
+        draft = await run(_draft, channel, payload, event, exclude, history)
     else:
-        draft = _draft(channel, payload, event, exclude)
+        draft = _draft(channel, payload, event, exclude, history)
     engine = current_engine()
     if engine is None:
         return (await asyncio.to_thread(publisher.send, [draft], strict=strict))[0]
@@ -95,13 +99,17 @@ async def apublish(
         return None
 
 
-def _draft(channel: str | Channel, payload: Any, event: str, exclude: str) -> Draft:
+def _draft(
+    channel: str | Channel, payload: Any, event: str, exclude: str, history: bool
+) -> Draft:
     name = channel if isinstance(channel, str) else channel.name
     if isinstance(payload, models.Model):
         return draft_of_instance(
             get_config(), name, payload, event=event or UPDATE, exclude=exclude
         )
-    return draft_of_payload(get_config(), name, payload, event=event, exclude=exclude)
+    return draft_of_payload(
+        get_config(), name, payload, event=event, exclude=exclude, history=history
+    )
 
 
 def _publish_instance(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +12,7 @@ from django.utils.functional import Promise
 
 from .. import codec
 from ..conf import Config
-from ..messages import Draft, check_channel_name, new_header
+from ..messages import Draft, Header, check_channel_name, new_header
 from ..models import PublishableModel
 from ..models.publishable import serialize
 
@@ -19,17 +20,29 @@ _MICROSECOND = 1_000_000
 
 
 def draft_of_payload(
-    config: Config, channel: str, payload: Any, *, event: str, exclude: str = ""
+    config: Config,
+    channel: str,
+    payload: Any,
+    *,
+    event: str,
+    exclude: str = "",
+    history: bool = True,
 ) -> Draft:
     """A message with any JSON-able value; raises as `redis_pubsub.publish` does."""
     raw = codec.encode(payload, _encode_lazy)
+    header = new_header(event, exclude=exclude)
+    return draft_of_raw(config, channel, raw, header, history=history)
+
+
+def draft_of_raw(
+    config: Config, channel: str, raw: bytes, header: Header, *, history: bool = True
+) -> Draft:
+    """A message whose payload is JSON already, on one line."""
     codec.check_size(raw, config.limits.message_bytes)
-    return Draft(
-        channel=check_channel_name(channel),
-        header=new_header(event, exclude=exclude),
-        raw=raw,
-        options=config.channel_options(channel),
-    )
+    options, joins_history = config.plain_channel_options(check_channel_name(channel))
+    if not history:
+        options, joins_history = replace(options, history_size=0), False
+    return Draft(channel, header, raw, options, joins_history=joins_history)
 
 
 def draft_of_instance(

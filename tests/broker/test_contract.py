@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import uuid
 
 import pytest
 
 from redis_pubsub import wire
-from redis_pubsub.broker import open_blocking, open_broker
+from redis_pubsub.broker import REVERSE, TAIL, Read, open_blocking, open_broker
 from redis_pubsub.broker.commands import Commands
 from redis_pubsub.exceptions import BrokerUnavailable
 from redis_pubsub.messages import Draft, Position, new_header
@@ -76,6 +77,11 @@ def draft(payload, channel="news", options=KEPT, **header):
     return Draft(channel, new_header(**header), raw, options, version)
 
 
+async def read(broker, channel, **how):
+    (history,) = await broker.read([Read(channel, **how)])
+    return history
+
+
 async def test_nothing_is_missed_after_subscribe_returned(broker, inbox):
     """P-5: the first message published after a listen arrives."""
     await broker.subscribe("news")
@@ -112,17 +118,17 @@ async def test_without_history_a_message_has_no_offset(broker, inbox):
 
     assert position == Position("", 0)
     assert (await inbox.wait_for(1))[0].position == Position("", 0)
-    assert (await broker.history("raw")).messages == []
+    assert (await read(broker, "raw")).messages == []
 
 
 async def test_history_keeps_the_newest(broker):
     """Size is exact; reads go forward from an offset, or backward from the end."""
     await broker.publish([draft(n) for n in range(1, 9)])
 
-    everything = await broker.history("news")
-    newest = await broker.history("news", limit=2, reverse=True)
-    since = await broker.history("news", since=6)
-    position = await broker.history("news", limit=0)
+    everything = await read(broker, "news")
+    newest = await read(broker, "news", limit=2, order=REVERSE)
+    since = await read(broker, "news", since=6)
+    position = await read(broker, "news", limit=0)
 
     assert [m.payload for m in everything.messages] == [4, 5, 6, 7, 8]
     assert [m.payload for m in newest.messages] == [8, 7]
@@ -131,9 +137,56 @@ async def test_history_keeps_the_newest(broker):
     assert [m.position.offset for m in since.messages] == [7, 8]
 
 
+async def test_a_read_of_the_tail_reaches_the_end(broker):
+    """Of more messages than the limit the newest come, so that they join what is live."""
+    await broker.publish([draft(n) for n in range(1, 9)])
+
+    few = await read(broker, "news", since=6, limit=4, order=TAIL)
+    many = await read(broker, "news", since=1, limit=4, order=TAIL)
+    none = await read(broker, "news", since=8, limit=4, order=TAIL)
+
+    assert [m.payload for m in few.messages] == [7, 8]
+    assert [m.payload for m in many.messages] == [5, 6, 7, 8]
+    assert none.messages == [] and none.position.offset == 8
+
+
+async def test_many_channels_are_read_at_once(broker):
+    """The answers come in the order of the questions."""
+    await broker.publish([draft(1, "a"), draft(2, "b"), draft(3, "b")])
+
+    histories = await broker.read([Read("b"), Read("a"), Read("c", begins=False)])
+
+    assert [[m.payload for m in h.messages] for h in histories] == [[2, 3], [1], []]
+    assert histories[2].position == Position("", 0)
+
+
+async def test_a_plain_value_joins_a_history_and_begins_none(broker):
+    """Who was given a position is told of everything after it; who was not pays nothing."""
+    joining = dataclasses.replace(draft(1, "room"), joins_history=True)
+
+    (before,) = await broker.publish([joining])
+    begun = (await read(broker, "room", limit=0)).position
+    (after,) = await broker.publish([joining])
+
+    assert before == Position("", 0)
+    assert after == Position(begun.epoch, 1)
+    assert len((await read(broker, "room")).messages) == 1
+
+
+async def test_a_notice_says_how_many_processes_heard_it(broker, inbox):
+    """Nobody, or those who want the channel; no history keeps it."""
+    await broker.subscribe("here")
+
+    heard = await broker.notify(draft(1, "here"))
+    unheard = await broker.notify(draft(1, "nowhere"))
+
+    assert (heard, unheard) == (1, 0)
+    assert (await inbox.wait_for(1))[0].position == Position("", 0)
+
+
 async def test_a_position_read_before_the_first_message_is_the_one_it_continues(broker):
     """An epoch that was handed out is not changed by the first publish."""
-    before = (await broker.history("news", limit=0)).position
+    before = (await read(broker, "news", limit=0)).position
 
     (after,) = await broker.publish([draft(1)])
 
@@ -202,7 +255,7 @@ async def test_the_blocking_side_publishes_the_same_messages(options, broker, in
     positions = await asyncio.to_thread(
         blocking.publish, [draft(1, event="create"), draft(2, event="update")]
     )
-    history = await asyncio.to_thread(lambda: blocking.history("news"))
+    history = (await asyncio.to_thread(blocking.read, [Read("news")]))[0]
     await asyncio.to_thread(blocking.close)
 
     messages = await inbox.wait_for(2)

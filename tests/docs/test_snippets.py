@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 import redis
 
+from redis_pubsub.broker import Read
 from redis_pubsub.broker.commands import PUBLISH
 from redis_pubsub.contrib.websockets import websocket_pubsub
 from tests.processes import ROOT, Process
@@ -127,7 +128,7 @@ async def test_a_producer_without_django_is_heard(
 
     assert await news.receive_json() == {"text": "hello"}
     assert await log.receive_json() == {"text": "kept"}
-    history = await served.engine.hub.broker.history("log")
+    history = (await served.engine.hub.broker.read([Read("log")]))[0]
     assert (history.position.epoch, history.position.offset) == (epoch.decode(), offset)
     assert [message.payload for message in history.messages] == [{"text": "kept"}]
 

@@ -10,6 +10,7 @@ from django.db import NotSupportedError, connection, models, transaction
 from django.db.models.signals import post_save
 from django.test.utils import isolate_apps
 
+from redis_pubsub.broker import Read
 from redis_pubsub.models import Channel, PublishableModel, Subscription
 from redis_pubsub.publishing.publisher import publisher
 from tests.shop.models import (
@@ -197,7 +198,7 @@ def test_an_older_version_is_not_sent(sent):
 
     stale.publish()
 
-    history = publisher.broker().history(order.channel.name)
+    history = publisher.broker().read([Read(order.channel.name)])[0]
     assert [m.payload["status"] for m in history.messages] == ["new", "paid"]
 
 
