@@ -92,7 +92,10 @@ class Engine:
         )
         options = config.broker_options()
         self.hub = Hub(
-            open_broker(options, self.metrics), self.metrics, Envelope(options.envelope_key)
+            open_broker(options, self.metrics),
+            self.metrics,
+            Envelope(options.envelope_key),
+            recovery_messages=config.limits.recovery_messages,
         )
         self.control = Control(self.metrics)
         self.loop = asyncio.get_running_loop()

@@ -115,6 +115,7 @@ class Limits:
         db_waiting: Database calls that may wait for a thread.
         heartbeat_s: Seconds between pings to a client.
         subscribe_timeout_s: How long a listen waits for Redis.
+        recovery_messages: Missed messages a client may get back at once.
         handler_grace_s: How long a handler may run on after its client left.
     """
 
@@ -127,6 +128,7 @@ class Limits:
     db_waiting: int = 10_000
     heartbeat_s: float = 25.0
     subscribe_timeout_s: float = 5.0
+    recovery_messages: int = 1_000
     handler_grace_s: float = 10.0
 
 

@@ -7,7 +7,9 @@ Contract: docs/reference/broker.rst.
 
 from __future__ import annotations
 
+from .admission import Admission
 from .hub import Hub
 from .listeners import FrameListener, Listener, MessageListener
+from .log import Past
 
-__all__ = ["FrameListener", "Hub", "Listener", "MessageListener"]
+__all__ = ["Admission", "FrameListener", "Hub", "Listener", "MessageListener", "Past"]

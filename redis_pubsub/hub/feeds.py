@@ -11,6 +11,7 @@ from ..frames import Framing
 from ..messages import Message, Position
 from ..metrics import Metrics
 from .listeners import Listener
+from .log import Log
 
 logger = logging.getLogger("redis_pubsub.hub")
 
@@ -27,15 +28,23 @@ class Feed:
         self.pending: list[Message] = []
         self.arrived = 0
         self.position: Position | None = None
+        # Where the stream stood when nothing had arrived here yet.
+        self.read_top: Position | None = None
+        self.log: Log | None = None
+        self.holds = 0
+        self.forgetting: asyncio.TimerHandle | None = None
+        self.reading: asyncio.Future[None] | None = None
+        self.read_at = 0.0
         self.is_flushing = False
         self.leaving: asyncio.TimerHandle | None = None
         self.subscribed: asyncio.Task[None] | None = None
 
-    def add(self, listener: Listener) -> None:
+    def add(self, listener: Listener, *, after: int = 0) -> None:
+        """Feed a listener what arrives from now on, and of that nothing up to an offset."""
         group = self.groups.get(listener.framing)
         if group is None:
             group = self.groups[listener.framing] = Group(listener.framing)
-        group.add(listener, self.arrived)
+        group.add(listener, self.arrived, after)
 
     def discard(self, listener: Listener) -> bool:
         """Whether the listener was there."""
@@ -66,6 +75,8 @@ class Group:
         # get, so that it misses and repeats none of a running flush.
         self._joined_at: dict[Listener, int] = {}
         self._newest = 0
+        # Offsets that some were told of before they arrived here.
+        self._after: dict[Listener, int] = {}
         self._takers: list[Callable[[Any], None]] | None = None
         self._listeners: list[Listener] = []
         self._changes = 0
@@ -76,8 +87,10 @@ class Group:
     def __iter__(self) -> Iterator[Listener]:
         return iter(self._joined_at)
 
-    def add(self, listener: Listener, arrived: int) -> None:
+    def add(self, listener: Listener, arrived: int, after: int = 0) -> None:
         self._joined_at[listener] = self._newest = arrived
+        if after:
+            self._after[listener] = after
         self._takers = None
         self._listeners = []
 
@@ -85,6 +98,7 @@ class Group:
         """Whether the listener was there."""
         if self._joined_at.pop(listener, None) is None:
             return False
+        self._after.pop(listener, None)
         # Not kept until the next message: it may be long in coming.
         self._takers = None
         self._listeners = []
@@ -103,8 +117,9 @@ class Group:
         """
         batch = _Batch(messages, self.framing, first)
         excluded = {message.header.exclude for message in messages} - {""}
-        if excluded or self._newest > first:
+        if excluded or self._newest > first or self._after:
             yield from self._give_parts(batch, list(self._joined_at), metrics)
+            self._forget_offsets(messages[-1].position.offset)
             return
         if self._takers is None:
             self._listeners = list(self._joined_at)
@@ -134,11 +149,16 @@ class Group:
             if joined_at is None:
                 continue
             try:
-                batch.give_part(listener, joined_at)
+                batch.give_part(listener, joined_at, self._after.get(listener, 0))
             except Exception:
                 _failed(batch.messages, metrics)
             if count % WRITES_PER_TURN == 0:
                 yield
+
+    def _forget_offsets(self, given: int) -> None:
+        """Those told of offsets up to ``given`` need no special care any more."""
+        for listener in [each for each, after in self._after.items() if after <= given]:
+            del self._after[listener]
 
 
 class _Batch:
@@ -156,12 +176,19 @@ class _Batch:
         self._frames = [framing(message) for message in messages] if framing else None
         self.whole: Any = messages if self._frames is None else b"".join(self._frames)
 
-    def give_part(self, listener: Listener, joined_at: int) -> None:
-        """For one that may have joined after the first message, or sent one of them."""
+    def give_part(self, listener: Listener, joined_at: int, after: int) -> None:
+        """For one that may have joined after the first message, or sent one of them.
+
+        Args:
+            listener: Who gets it.
+            joined_at: Sequence number of the first message it may get.
+            after: Offset of the last message it was told of otherwise.
+        """
         wanted = [
             index
             for index, message in enumerate(self.messages)
             if self._first + index >= joined_at
+            and not 0 < message.position.offset <= after
             and not (
                 message.header.exclude and message.header.exclude == listener.connection_id
             )

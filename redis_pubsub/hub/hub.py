@@ -15,8 +15,11 @@ from ..exceptions import MalformedMessage
 from ..messages import Message, Position
 from ..metrics import Metrics, Occasionally
 from ..wire import Envelope
+from .admission import Admission, drop_log, keep_log
+from .catchup import CatchUp
 from .feeds import Feed
 from .listeners import Listener
+from .log import Log
 
 logger = logging.getLogger("redis_pubsub.hub")
 
@@ -36,10 +39,16 @@ class Hub:
         broker: Where messages come from; started and closed with the hub.
         metrics: Where losses are counted.
         envelope: Reads what the broker delivers.
+        recovery_messages: How many missed messages a listener may ask for.
     """
 
     def __init__(
-        self, broker: Broker, metrics: Metrics, envelope: Envelope | None = None
+        self,
+        broker: Broker,
+        metrics: Metrics,
+        envelope: Envelope | None = None,
+        *,
+        recovery_messages: int = 1_000,
     ) -> None:
         self._envelope = envelope or Envelope()
         self.broker = broker
@@ -53,6 +62,7 @@ class Hub:
         self._loop = asyncio.get_running_loop()
         self._leaves: set[asyncio.Task[None]] = set()
         self._may_log = Occasionally()
+        self.catch_up = CatchUp(broker, metrics, recovery_messages)
 
     async def start(self) -> None:
         await self.broker.start(self)
@@ -66,10 +76,17 @@ class Hub:
                 feed.subscribed.cancel()
         if self._turn_handle is not None:
             self._turn_handle.cancel()
+            if feed.forgetting is not None:
+                feed.forgetting.cancel()
         for task in self._leaves:
             task.cancel()
+        self.catch_up.close()
         await self.broker.close()
         self._feeds.clear()
+
+    def __len__(self) -> int:
+        """Channels that are kept, those included that are about to be left."""
+        return len(self._feeds)
 
     @property
     def channels(self) -> dict[str, int]:
@@ -105,15 +122,47 @@ class Hub:
             BrokerUnavailable: The broker did not confirm in time; the listener is
                 not fed.
         """
+        feed = self._stay(channel)
+        feed.add(listener)
+        try:
+            await self.subscribed(feed)
+        except BaseException:
+            self.leave(channel, listener)
+            raise
+        return feed.position
+
+    def admission(self, channel: str) -> Admission:
+        """A way in that begins at a position; see `Admission`."""
+        return Admission(self, channel)
+
+    def hold(self, channel: str) -> Feed:
+        """Keep a channel, and what arrives on it, until `release`."""
+        feed = self._stay(channel)
+        keep_log(feed)
+        return feed
+
+    def release(self, feed: Feed) -> None:
+        """An admission needs its channel no more."""
+        drop_log(feed, self._loop)
+        self._leave_soon(feed)
+
+    def _stay(self, channel: str) -> Feed:
         feed = self._feeds.get(channel)
         if feed is None:
             feed = self._feeds[channel] = Feed(channel)
         if feed.leaving is not None:
             feed.leaving.cancel()
             feed.leaving = None
-        feed.add(listener)
+        return feed
+
+    async def subscribed(self, feed: Feed) -> None:
+        """Make the broker deliver a channel; one request for all who wait.
+
+        Raises:
+            BrokerUnavailable: It did not confirm in time.
+        """
         if feed.subscribed is None or _has_failed(feed.subscribed):
-            feed.subscribed = asyncio.create_task(self.broker.subscribe(channel))
+            feed.subscribed = asyncio.create_task(self.broker.subscribe(feed.channel))
             # Whoever waits hears of a failure; where nobody does, nobody misses it.
             feed.subscribed.add_done_callback(_has_failed)
         subscribed = feed.subscribed
@@ -123,21 +172,21 @@ class Hub:
             except BaseException:
                 if subscribed.done() and feed.subscribed is subscribed:
                     feed.subscribed = None
-                self.leave(channel, listener)
                 raise
-        return feed.position
 
     def leave(self, channel: str, listener: Listener) -> None:
         """Feed a listener no more; unknown ones are fine."""
         feed = self._feeds.get(channel)
-        if feed is None or not feed.discard(listener):
-            return
-        if not feed.groups and feed.leaving is None:
+        if feed is not None and feed.discard(listener):
+            self._leave_soon(feed)
+
+    def _leave_soon(self, feed: Feed) -> None:
+        if not feed.groups and not feed.holds and feed.leaving is None:
             feed.leaving = self._loop.call_later(LEAVE_DELAY_S, self._left, feed)
 
     def _left(self, feed: Feed) -> None:
         feed.leaving = None
-        if feed.groups or self._feeds.get(feed.channel) is not feed:
+        if feed.groups or feed.holds or self._feeds.get(feed.channel) is not feed:
             return
         del self._feeds[feed.channel]
         self._backlog_bytes -= sum(len(message.raw) for message in feed.pending)
@@ -170,6 +219,9 @@ class Hub:
             return
         if not self._is_next(feed, message.position):
             return
+        if feed.log is not None and not feed.log.arrived(message):
+            feed.log = Log()
+            feed.log.arrived(message)
         feed.arrived += 1
         feed.pending.append(message)
         self._backlog_bytes += len(message.raw)
@@ -187,7 +239,12 @@ class Hub:
         if position.offset == 0:
             return True
         known = feed.position
-        if known is not None:
+        if known is None:
+            top, feed.read_top = feed.read_top, None
+            is_ours = top is None or position.epoch == top.epoch
+            if not is_ours or (top is not None and position.offset > top.offset + 1):
+                self._position_lost(feed)
+        else:
             if known.epoch == position.epoch and position.offset <= known.offset:
                 self.metrics.count("duplicate_messages")
                 return False
@@ -200,11 +257,13 @@ class Hub:
         feed = self._feeds.get(channel)
         if feed is not None:
             # What comes next sets the position anew.
-            feed.position = None
+            feed.position = feed.read_top = None
             self._position_lost(feed)
 
     def _position_lost(self, feed: Feed) -> None:
         self.metrics.count("positions_lost")
+        if feed.log is not None:
+            feed.log = Log()
         for listener in feed.listeners():
             try:
                 listener.position_lost(feed.channel)

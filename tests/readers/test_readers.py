@@ -188,10 +188,8 @@ async def test_a_value_that_is_no_model_arrives_decoded(subscription, manager):
     plain, instance = await heard.wait_for(2)
     assert plain == {"a": [1, 2]}
     assert instance.publication.event == "seen"
-    assert (
-        instance.publication.position.offset == 2
-        or instance.publication.position.offset == 1
-    )
+    # The row was saved first, so the channel had a history for the plain value to join.
+    assert instance.publication.position.offset == 3
 
 
 async def test_a_deleted_row_still_arrives_as_it_was(subscription, manager):

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import WSCloseCode, web
 from django.core.exceptions import SynchronousOnlyOperation
 
+from ...codes import TRY_AGAIN, Disconnects
 from ...engine import Engine
 from ...exceptions import BrokerUnavailable, InvalidChannelName, PubSubError
 from ...readers import SubscriptionManager
 from ...web.connections import Connections
-from .socket import CLOSE_SLOW, CLOSE_TRY_AGAIN, HandlerSocket
+from .socket import HandlerSocket
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -84,7 +85,7 @@ class HandlerConnection:
         except BrokerUnavailable as error:
             self._engine.metrics.count("handler_unavailable")
             logger.error("%s: %s", self._route.name, error, exc_info=error)
-            return CLOSE_TRY_AGAIN, "try again later"
+            return TRY_AGAIN, "try again later"
         except InvalidChannelName as error:
             # As a rule the client's own spelling: no traceback for each.
             self._engine.metrics.count("invalid_channel_names")
@@ -150,7 +151,7 @@ class HandlerConnection:
 
     def _overflowed(self, error: PubSubError) -> None:
         self._engine.metrics.count("slow_disconnects")
-        self._socket.abandon(CLOSE_SLOW, "slow")
+        self._socket.abandon(Disconnects.SLOW.code, Disconnects.SLOW.reason)
 
 
 def _name_blocking_call(handler: str, error: SynchronousOnlyOperation) -> str:

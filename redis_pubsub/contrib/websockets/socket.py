@@ -14,6 +14,7 @@ from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_websocket import WS_CLOSED_MESSAGE
 
+from ...codes import Disconnects
 from ...frames import BINARY, TEXT, cut_reason, frame
 from ...metrics import Metrics
 from ...options import Limits
@@ -22,8 +23,6 @@ from ...web.outlet import Outlet
 
 logger = logging.getLogger("redis_pubsub.websockets")
 
-CLOSE_TRY_AGAIN = 1013
-CLOSE_SLOW = 3008
 _CLOSE_DEADLINE_S = 10.0
 _ENDS = (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR)
 
@@ -126,7 +125,7 @@ class HandlerSocket(web.WebSocketResponse):
 
     def _too_slow(self) -> None:
         self._metrics.count("slow_disconnects")
-        self.abandon(CLOSE_SLOW, "slow")
+        self.abandon(Disconnects.SLOW.code, Disconnects.SLOW.reason)
 
     async def drain(self) -> None:
         """Wait until the client takes what was sent.

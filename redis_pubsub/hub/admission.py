@@ -1,0 +1,130 @@
+"""Letting a listener into a channel at a position: nothing twice, nothing missed."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from ..exceptions import PositionLost
+from ..messages import Position
+from .listeners import Listener
+from .log import Log, Past
+
+if TYPE_CHECKING:
+    from .feeds import Feed
+    from .hub import Hub
+
+LOG_KEPT_S = 1.0
+"""How long a log outlives the last admission: a storm comes back over seconds."""
+
+
+class Admission:
+    """One listener on its way into one channel.
+
+    The order matters: the broker delivers first, the stream is read then, and between the
+    last look at both and the first message fed there is no ``await``::
+
+        async with hub.admission("room:1") as admission:
+            await admission.prepare(since)
+            past = admission.admit(listener)
+            # whatever is written to the listener here, it gets before live messages
+    """
+
+    def __init__(self, hub: Hub, channel: str) -> None:
+        self._hub = hub
+        self._channel = channel
+        self._feed: Feed | None = None
+        self._since: Position | None = None
+
+    async def __aenter__(self) -> Admission:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def open(self) -> None:
+        """Hear the channel, and keep what arrives.
+
+        Raises:
+            BrokerUnavailable: The broker did not confirm in time.
+        """
+        self._feed = self._hub.hold(self._channel)
+        try:
+            await self._hub.subscribed(self._feed)
+        except BaseException:
+            self.close()
+            raise
+
+    async def prepare(self, since: Position | None = None, *, begins: bool = False) -> None:
+        """Find out what the listener has missed.
+
+        Args:
+            since: The last position it saw; ``None`` if it only wants to know the top.
+            begins: Begin a history where there is none: messages to come will have one.
+
+        Raises:
+            BrokerUnavailable: The stream could not be read.
+            PositionLost: The channel breaks faster than it can be read.
+        """
+        assert self._feed is not None, "open() comes first"
+        self._since = since
+        await self._hub.catch_up.fill(self._feed, since, begins)
+
+    def admit(self, listener: Listener) -> Past:
+        """Feed the listener from here on. What it is told of the past, and what it is
+        sent in this turn of the loop, comes before the first message.
+
+        Raises:
+            PositionLost: Messages were missed since `prepare`; prepare again.
+        """
+        feed = self._feed
+        assert feed is not None, "open() comes first"
+        log = feed.log
+        if log is None or not log.is_read:
+            raise PositionLost(self._channel)
+        past = log.past(self._since)
+        known = feed.position
+        is_ahead = past.position is not None and (
+            known is None
+            or known.epoch != past.position.epoch
+            or known.offset < past.position.offset
+        )
+        if known is None:
+            feed.read_top = past.position
+        feed.add(listener, after=log.top if is_ahead else 0)
+        return past
+
+    def close(self) -> None:
+        """Done, or given up; idempotent."""
+        feed, self._feed = self._feed, None
+        if feed is not None:
+            self._hub.release(feed)
+
+
+def keep_log(feed: Feed) -> None:
+    """An admission begins."""
+    feed.holds += 1
+    if feed.log is None:
+        feed.log = Log()
+    if feed.forgetting is not None:
+        feed.forgetting.cancel()
+        feed.forgetting = None
+
+
+def drop_log(feed: Feed, loop: asyncio.AbstractEventLoop) -> None:
+    """An admission ended."""
+    feed.holds -= 1
+    if feed.holds == 0:
+        feed.forgetting = loop.call_later(LOG_KEPT_S, _forget, feed)
+
+
+def _forget(feed: Feed) -> None:
+    feed.forgetting = None
+    feed.log = None
