@@ -23,6 +23,7 @@ from .options import (
     ChannelOptions,
     ChannelRules,
     Limits,
+    LiveOptions,
 )
 
 SETTING = "REDIS_PUBSUB"
@@ -56,6 +57,7 @@ class Config:
     drain_s: float = 10.0
     host: str = "localhost"
     port: int = 8000
+    live_options: LiveOptions = field(default_factory=LiveOptions)
     channel_rules: ChannelRules = field(default_factory=lambda: ChannelRules({}))
 
     def channel_options(self, channel: str) -> ChannelOptions:
@@ -88,7 +90,8 @@ class Config:
         )
 
 
-KEYS = frozenset(f.name for f in fields(Config)) - {"channel_rules"} | set(ADDRESS_KEYS)
+_DERIVED = frozenset(("channel_rules", "live_options"))
+KEYS = frozenset(f.name for f in fields(Config)) - _DERIVED | set(ADDRESS_KEYS)
 _LISTS = frozenset(
     ("tokenauth_method", "allowed_origins", "trusted_proxies", "publishable_models")
 )
@@ -124,6 +127,7 @@ def _read(values: Mapping[str, Any]) -> Config:
             # "False" from an environment variable is true; nobody means that.
             raise TypeError(f"{key!r} must be True or False, not {known[key]!r}")
     known["limits"] = _limits(known.get("limits", {}))
+    known["live_options"] = _live(known.get("live", {}))
     known["channel_rules"] = _rules(known.get("channels", {}))
     return Config(**known)
 
@@ -133,6 +137,13 @@ def _limits(values: Mapping[str, Any]) -> Limits:
     if unknown:
         raise ValueError(f'unknown in "limits": {", ".join(unknown)}')
     return Limits(**values)
+
+
+def _live(values: Mapping[str, Any]) -> LiveOptions:
+    unknown = sorted(set(values) - {each.name for each in fields(LiveOptions)})
+    if unknown:
+        raise ValueError(f'unknown in "live": {", ".join(unknown)}')
+    return LiveOptions(**values)
 
 
 def _rules(values: Mapping[str, Mapping[str, Any]]) -> ChannelRules:

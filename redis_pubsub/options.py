@@ -107,7 +107,12 @@ class Limits:
 
     Attributes:
         message_bytes: Largest payload, encoded.
-        command_bytes: Largest message a client may send.
+        command_bytes: Largest message a client may send to a handler.
+        live_command_bytes: Largest frame a client may send to the live endpoint.
+        live_channels: Channels one live connection may hear.
+        live_calls: Procedure calls of one live connection that may run at once.
+        live_connect_s: How long a live connection may go without its first command.
+        live_expiry_grace_s: How long a client may take for a new token.
         send_buffer_bytes: What one connection may leave unsent before it is slow.
         receive_messages: Messages a handler may leave unread.
         receive_bytes: Bytes a handler may leave unread.
@@ -121,6 +126,11 @@ class Limits:
 
     message_bytes: int = 1_048_576
     command_bytes: int = 4_194_304
+    live_command_bytes: int = 65_536
+    live_channels: int = 128
+    live_calls: int = 16
+    live_connect_s: float = 15.0
+    live_expiry_grace_s: float = 25.0
     send_buffer_bytes: int = 1_048_576
     receive_messages: int = 64
     receive_bytes: int = 1_048_576
@@ -130,6 +140,24 @@ class Limits:
     subscribe_timeout_s: float = 5.0
     recovery_messages: int = 1_000
     handler_grace_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class LiveOptions:
+    """The live endpoint.
+
+    Attributes:
+        enabled: Whether it is served.
+        path: Where: ``<path>/websocket``, ``<path>/sse``, ``<path>/http_stream``, and
+            ``emulation`` beside it.
+        anonymous: Whether a client without credentials may connect.
+        token_key: Key of this site's own tokens, see `redis_pubsub.auth.tokens`.
+    """
+
+    enabled: bool = True
+    path: str = "/connection"
+    anonymous: bool = False
+    token_key: str = ""
 
 
 LIMIT_NAMES = frozenset(f.name for f in fields(Limits))

@@ -1,21 +1,27 @@
 """May this user do that on a channel? Default: no.
 
-A user may listen to a channel with an active `Subscription`, where a channel option says
-so, or where the site's ``authorize_method`` does. Its answer wins: ``True`` allows,
-``False`` refuses, ``None`` leaves it to the other rules.
+A user may listen to a channel with an active `Subscription`, on his personal channel,
+where a channel option says so, or where the site's ``authorize_method`` does. Its answer
+wins: ``True`` allows, ``False`` refuses, ``None`` leaves it to the other rules.
 """
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from django.db.models import Exists, OuterRef
 from django.utils.module_loading import import_string
 
 from ..conf import Config
 from ..db import Orm
-from ..models import Subscription
+from ..messages import personal_channel
+from ..models import Channel, Subscription
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -23,8 +29,32 @@ if TYPE_CHECKING:
 logger = logging.getLogger("redis_pubsub.auth")
 
 SUBSCRIBE = "subscribe"
+PUBLISH = "publish"
+PRESENCE = "presence"
+HISTORY = "history"
 ANYONE = "anyone"
 AUTHENTICATED = "authenticated"
+
+_ROWS_REMEMBERED = 10_000
+_ABSENCE_REMEMBERED_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The answer to a wish to listen.
+
+    Attributes:
+        is_allowed: Whether it was granted.
+        has_row: Whether the channel exists as a row, so that models are published on it.
+        by_row: Whether it was granted by a `Subscription`, and ends with it.
+    """
+
+    is_allowed: bool
+    has_row: bool = False
+    by_row: bool = False
+
+
+REFUSED = Grant(False)
 
 
 class Authorizer:
@@ -38,7 +68,9 @@ class Authorizer:
     def __init__(self, config: Config, orm: Orm) -> None:
         self._config = config
         self._orm = orm
-        self._method: Any = None
+        self._method: Callable[..., Any] | None = None
+        # Which channels have rows (for ever), and which had none a moment ago (since).
+        self._rows: dict[str, float] = {}
 
     async def may_subscribe(
         self,
@@ -56,15 +88,90 @@ class Authorizer:
             token: What the client sent along for this channel.
             connection: Id of the connection that asks.
         """
-        answer = await self._ask(user, channel, SUBSCRIBE, token, connection)
+        wishes = [(channel, token)]
+        (grant,) = await self.grants(user, wishes, connection=connection)
+        return grant.is_allowed
+
+    async def grants(
+        self,
+        user: AbstractBaseUser | None,
+        wishes: Sequence[tuple[str, str]],
+        *,
+        connection: str = "",
+    ) -> list[Grant]:
+        """`may_subscribe` for many channels (and their tokens), in one query."""
+        answers = await asyncio.gather(
+            *(
+                self._first_answer(user, channel, SUBSCRIBE, token, connection)
+                for channel, token in wishes
+            )
+        )
+        unknown = {
+            channel
+            for (channel, _), answer in zip(wishes, answers, strict=True)
+            if (answer is None and user is not None)
+            or (answer and self._is_unknown(channel))
+        }
+        rows: dict[str, bool] = {}
+        if unknown:
+            rows = await self._orm.run(_rows, user, sorted(unknown))
+            self._remember(unknown, rows)
+        return [
+            self._grant(channel, answer, rows)
+            for (channel, _), answer in zip(wishes, answers, strict=True)
+        ]
+
+    async def may(
+        self,
+        user: AbstractBaseUser | None,
+        channel: str,
+        action: str,
+        *,
+        is_subscribed: bool = False,
+        connection: str = "",
+    ) -> bool:
+        """Whether a client may publish on a channel, or ask for its presence or history.
+
+        Args:
+            user: Who asks; ``None`` if nobody is logged in.
+            channel: The channel's name.
+            action: `PUBLISH`, `PRESENCE` or `HISTORY`.
+            is_subscribed: Whether the connection listens to the channel: then it may also
+                ask who is there and what was said.
+            connection: Id of the connection that asks.
+        """
+        answer = await self._ask(user, channel, action, "", connection)
         if answer is not None:
             return answer
-        allowed = self._config.channel_options(channel).subscribe
-        if allowed == ANYONE or (allowed == AUTHENTICATED and user is not None):
+        if action == PUBLISH:
+            return _matches(self._config.channel_options(channel).publish, user)
+        return is_subscribed or await self.may_subscribe(
+            user, channel, connection=connection
+        )
+
+    def _grant(self, channel: str, answer: bool | None, rows: dict[str, bool]) -> Grant:
+        if answer is False:
+            return REFUSED
+        has_row = channel in rows or self._rows.get(channel) == 0
+        if answer is None:
+            return Grant(rows.get(channel, False), has_row, by_row=True)
+        return Grant(True, has_row)
+
+    async def _first_answer(
+        self,
+        user: AbstractBaseUser | None,
+        channel: str,
+        action: str,
+        token: str,
+        connection: str,
+    ) -> bool | None:
+        """What can be said without looking for a `Subscription`."""
+        answer = await self._ask(user, channel, action, token, connection)
+        if answer is not None:
+            return answer
+        if user is not None and channel == personal_channel(str(user.pk)):
             return True
-        if user is None:
-            return False
-        return await self._orm.run(_has_subscription, user, channel)
+        return _matches(self._config.channel_options(channel).subscribe, user) or None
 
     async def _ask(
         self,
@@ -79,6 +186,7 @@ class Authorizer:
             return None
         if self._method is None:
             self._method = import_string(path)
+        assert self._method is not None
         arguments: dict[str, Any] = {
             "user": user,
             "channel": channel,
@@ -96,7 +204,33 @@ class Authorizer:
             return False
         return None if answer is None else bool(answer)
 
+    # -- which channels have rows ------------------------------------------------------
 
-def _has_subscription(user: AbstractBaseUser, channel: str) -> bool:
-    mine = Subscription.objects.filter(subscriber=user, channel__name=channel, active=True)
-    return bool(mine.exists())
+    def _is_unknown(self, channel: str) -> bool:
+        """Whether it matters if the channel has a row, and that has to be looked up."""
+        if self._config.channel_options(channel).has_history:
+            return False
+        known = self._rows.get(channel)
+        if known is None:
+            return True
+        return known > 0 and time.monotonic() - known > _ABSENCE_REMEMBERED_S
+
+    def _remember(self, asked: set[str], rows: dict[str, bool]) -> None:
+        if len(self._rows) > _ROWS_REMEMBERED:
+            self._rows.clear()
+        now = time.monotonic()
+        for channel in asked:
+            self._rows[channel] = 0 if channel in rows else now
+
+
+def _matches(option: str, user: AbstractBaseUser | None) -> bool:
+    return option == ANYONE or (option == AUTHENTICATED and user is not None)
+
+
+def _rows(user: AbstractBaseUser | None, channels: list[str]) -> dict[str, bool]:
+    """Of these channels those that have rows, and whether the user is subscribed."""
+    rows = Channel.objects.filter(name__in=channels)
+    if user is None:
+        return dict.fromkeys(rows.values_list("name", flat=True), False)
+    mine = Subscription.objects.filter(subscriber=user, channel=OuterRef("pk"), active=True)
+    return dict(rows.annotate(is_mine=Exists(mine)).values_list("name", "is_mine"))

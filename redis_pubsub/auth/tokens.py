@@ -1,0 +1,156 @@
+"""Signed tokens of this site's own: who somebody is, or which channel he may hear.
+
+JSON web tokens, HS256 only, with the key ``REDIS_PUBSUB["live"]["token_key"]``. For other
+algorithms and issuers there is ``tokenauth_method``.
+
+Source: RFC 7515 and RFC 7519; the claims are those of Centrifugo, whose clients these
+tokens serve.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from django.core.exceptions import ImproperlyConfigured
+from msgspec import Raw
+
+from ..conf import get_config
+from ..exceptions import PubSubError
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser
+
+_HEADER = b'{"alg":"HS256","typ":"JWT"}'
+
+
+class InvalidToken(PubSubError):
+    """A token that is malformed, or signed with another key."""
+
+
+class ExpiredToken(InvalidToken):
+    """A good token whose time is over."""
+
+
+class Claims(msgspec.Struct, omit_defaults=True):
+    """What a token says.
+
+    Attributes:
+        sub: The user's primary key as text; ``""`` for nobody.
+        channel: Of a subscription token: the one channel it is for.
+        exp: Unix time in seconds from which it is no longer good; 0 for never.
+        nbf: Unix time from which it is good.
+        info: What others are told of the connection (or subscription).
+    """
+
+    sub: str = ""
+    channel: str = ""
+    exp: float = 0
+    nbf: float = 0
+    info: Raw = Raw()
+
+
+class _Header(msgspec.Struct):
+    alg: str
+
+
+_claims = msgspec.json.Decoder(Claims)
+_header = msgspec.json.Decoder(_Header)
+
+
+def connection_token(user: AbstractBaseUser, *, ttl_s: int = 3600, info: Any = None) -> str:
+    """A token that lets a client connect as a user.
+
+    Args:
+        user: Who it is for.
+        ttl_s: Seconds it is good for.
+        info: JSON-able; shown to others where the user is present.
+
+    Raises:
+        ImproperlyConfigured: There is no ``token_key``.
+    """
+    return _token(Claims(sub=str(user.pk), exp=time.time() + ttl_s, info=_raw(info)))
+
+
+def subscription_token(
+    user: AbstractBaseUser | None, channel: str, *, ttl_s: int = 3600, info: Any = None
+) -> str:
+    """A token that lets a client of this user hear one channel; see `connection_token`.
+
+    Args:
+        user: Who it is for; ``None`` for a client that is nobody.
+        channel: The channel's name.
+    """
+    sub = "" if user is None else str(user.pk)
+    exp = time.time() + ttl_s
+    return _token(Claims(sub=sub, channel=channel, exp=exp, info=_raw(info)))
+
+
+def sign(claims: bytes, key: str) -> str:
+    """A token with these claims."""
+    signed = b"%s.%s" % (_encode(_HEADER), _encode(claims))
+    return (b"%s.%s" % (signed, _encode(_digest(key, signed)))).decode()
+
+
+def verify(token: str, key: str) -> Claims:
+    """What a token says, if it is to be believed.
+
+    Raises:
+        ExpiredToken: It was good once.
+        InvalidToken: It is not ours, or not yet good.
+    """
+    try:
+        head, body, signature = token.encode("ascii").split(b".")
+        is_ours = _header.decode(_decode(head)).alg == "HS256" and hmac.compare_digest(
+            _decode(signature), _digest(key, b"%s.%s" % (head, body))
+        )
+        claims = _claims.decode(_decode(body)) if is_ours and key else None
+    except (ValueError, binascii.Error, msgspec.MsgspecError, RecursionError) as error:
+        raise InvalidToken(f"not a token: {error}") from None
+    now = time.time()
+    if claims is None or claims.nbf > now:
+        raise InvalidToken("a token of somebody else, or not yet good")
+    if claims.exp and claims.exp <= now:
+        raise ExpiredToken("the token has expired")
+    return claims
+
+
+def expiry_of(token: str) -> float:
+    """When a JSON web token ends, by its own word: 0 for never, or for another kind of
+    token. Believe it only of a token that somebody has verified."""
+    parts = token.split(".")
+    if len(parts) != 3:
+        return 0
+    try:
+        return _claims.decode(_decode(parts[1].encode())).exp
+    except (ValueError, binascii.Error, msgspec.MsgspecError, RecursionError):
+        return 0
+
+
+def _token(claims: Claims) -> str:
+    key = get_config().live_options.token_key
+    if not key:
+        raise ImproperlyConfigured('tokens need a key: REDIS_PUBSUB["live"]["token_key"]')
+    return sign(msgspec.json.encode(claims), key)
+
+
+def _raw(info: Any) -> Raw:
+    return Raw() if info is None else Raw(msgspec.json.encode(info))
+
+
+def _digest(key: str, signed: bytes) -> bytes:
+    return hmac.digest(key.encode(), signed, "sha256")
+
+
+def _encode(data: bytes) -> bytes:
+    return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+
+def _decode(data: bytes) -> bytes:
+    # Strict: the lenient decoder would take many spellings for one signature.
+    padded = data + b"=" * (-len(data) % 4)
+    return base64.b64decode(padded, altchars=b"-_", validate=True)

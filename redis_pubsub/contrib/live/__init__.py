@@ -1,0 +1,1 @@
+"""The live endpoint: clients subscribe, recover, call and publish, without server code."""

@@ -1,0 +1,4 @@
+"""The Centrifuge client protocol: commands, replies, pushes, and their two codecs.
+
+Words only: nothing here waits, or knows a socket.
+"""
