@@ -106,12 +106,14 @@ class Authorizer:
                 for channel, token in wishes
             )
         )
-        unknown = {
-            channel
-            for (channel, _), answer in zip(wishes, answers, strict=True)
-            if (answer is None and user is not None)
-            or (answer and self._is_unknown(channel))
-        }
+        unknown = set()
+        for (channel, _), answer in zip(wishes, answers, strict=True):
+            if answer is None:
+                is_open = user is not None
+            else:
+                is_open = answer and self._is_unknown(channel)
+            if is_open:
+                unknown.add(channel)
         rows: dict[str, bool] = {}
         if unknown:
             rows = await self._orm.run(_rows, user, sorted(unknown))

@@ -64,29 +64,46 @@ class Gatekeeper:
             web.HTTPForbidden: Foreign Origin, no token, or a bad one.
             web.HTTPServiceUnavailable: The database is down or too busy.
         """
-        credentials = self._credentials(request) if authenticate else Credentials("", "")
-        self._check_origin(request, uses_cookie=bool(credentials.session_key))
         if not authenticate:
+            self._check_origin(request, uses_cookie=False)
             return None
+        credentials = self.inspect(request)
         try:
-            return await self._user(credentials)
-        except (AuthUnavailable, OperationalError, InterfaceError, PoolBusy) as error:
-            self._engine.metrics.count("auth_unavailable")
-            logger.error("a token could not be checked", exc_info=error)
+            user = await self.user_of(credentials)
+        except AuthUnavailable:
             raise web.HTTPServiceUnavailable(
                 text="try again later", headers={hdrs.RETRY_AFTER: "2"}
             ) from None
-
-    async def _user(self, credentials: Credentials) -> AbstractBaseUser:
-        if credentials.token:
-            user = await self._authenticator.user_of(credentials.token)
-        elif credentials.session_key:
-            user = await self._engine.orm.run(user_of_session, credentials.session_key)
-        else:
-            raise self._refused(NO_TOKEN)
         if user is None:
             raise self._refused(INVALID_TOKEN if credentials.token else NO_TOKEN)
         return user
+
+    def inspect(self, request: web.Request) -> Credentials:
+        """What a request brings along, unchecked but for its Origin.
+
+        Raises:
+            web.HTTPForbidden: Foreign Origin, or a token in the query.
+        """
+        credentials = self._credentials(request)
+        self._check_origin(request, uses_cookie=bool(credentials.session_key))
+        return credentials
+
+    async def user_of(self, credentials: Credentials) -> AbstractBaseUser | None:
+        """The active user of a token or session, or ``None``.
+
+        Raises:
+            AuthUnavailable: The database is down or too busy.
+        """
+        try:
+            if credentials.token:
+                return await self._authenticator.user_of(credentials.token)
+            if credentials.session_key:
+                return await self._engine.orm.run(user_of_session, credentials.session_key)
+        except (AuthUnavailable, OperationalError, InterfaceError, PoolBusy) as error:
+            self._engine.metrics.count("auth_unavailable")
+            logger.error("a token could not be checked", exc_info=error)
+            raise AuthUnavailable("tokens cannot be checked now") from error
+        return None
 
     def _credentials(self, request: web.Request) -> Credentials:
         token = _header_token(request) or _subprotocol_token(request)
