@@ -29,7 +29,9 @@ from .options import (
 SETTING = "REDIS_PUBSUB"
 URL_SCHEMES = ("redis://", "rediss://", "unix://", MEMORY)
 ADDRESS_KEYS = ("address", "db", "username", "password")
-MODEL_CHANNEL = ChannelOptions(history_size=100, history_ttl_s=600, positioned=True)
+MODEL_CHANNEL = ChannelOptions(
+    history_size=100, history_ttl_s=600, positioned=True, force_recovery=True
+)
 """What a channel gets that carries models, where no rule names it."""
 
 

@@ -32,12 +32,21 @@ class ControlEvent(msgspec.Struct, omit_defaults=True):
     """Something that serving processes should look at again.
 
     Attributes:
-        kind: ``subscriptions`` (of these users), or ``all`` after messages were missed.
+        kind: ``subscriptions`` or ``refresh`` (of these users: what they may hear may have
+            changed), ``disconnect``, ``unsubscribe``, or ``all`` after events were missed.
         users: Primary keys as text.
+        client: Id of one connection, instead of users.
+        channel: What is unsubscribed.
+        code: Close code of a disconnect.
+        reason: What its client is told.
     """
 
     kind: str
     users: list[str] = []
+    client: str = ""
+    channel: str = ""
+    code: int = 0
+    reason: str = ""
 
 
 class Control:

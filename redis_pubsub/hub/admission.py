@@ -36,6 +36,7 @@ class Admission:
         self._channel = channel
         self._feed: Feed | None = None
         self._since: Position | None = None
+        self._is_skipped = False
 
     async def __aenter__(self) -> Admission:
         await self.open()
@@ -77,6 +78,10 @@ class Admission:
         self._since = since
         await self._hub.catch_up.fill(self._feed, since, begins)
 
+    def skip(self) -> None:
+        """Instead of `prepare`: the listener does not care where the channel stands."""
+        self._is_skipped = True
+
     def admit(self, listener: Listener) -> Past:
         """Feed the listener from here on. What it is told of the past, and what it is
         sent in this turn of the loop, comes before the first message.
@@ -86,6 +91,9 @@ class Admission:
         """
         feed = self._feed
         assert feed is not None, "open() comes first"
+        if self._is_skipped:
+            feed.add(listener)
+            return Past(None, [], False)
         log = feed.log
         if log is None or not log.is_read:
             raise PositionLost(self._channel)

@@ -44,5 +44,10 @@ class Outlet:
         return None if transport is None or transport.is_closing() else transport
 
     @property
+    def is_connected(self) -> bool:
+        """Whether it is open, and the client was still there a moment ago."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    @property
     def is_open(self) -> bool:
         return self._transport is not None

@@ -11,6 +11,7 @@ from typing import Any
 from django.apps import apps
 
 from ...exceptions import HandlerConfigError
+from ..live.rpc import Procedure
 from .handlers import Route
 
 logger = logging.getLogger("redis_pubsub.websockets")
@@ -19,15 +20,18 @@ MODULE = "websockets"
 LISTS = ("handlerconf", "handlersconf")
 
 
-def load_handlers() -> list[Route]:
-    """The handlers that the ``websockets`` modules (or packages) of all installed apps
-    list in ``handlerconf``.
+Served = Route | Procedure
+
+
+def load_handlers() -> list[Served]:
+    """What the ``websockets`` modules (or packages) of all installed apps serve: the
+    handlers they list in ``handlerconf``, and the procedures they define.
 
     Raises:
         HandlerConfigError: A module does not import, or lists something that is no
             handler; names app, module and name.
     """
-    handlers: list[Route] = []
+    served: list[Served] = []
     for app in apps.get_app_configs():
         path = f"{app.name}.{MODULE}"
         if find_spec(path) is None:
@@ -39,8 +43,9 @@ def load_handlers() -> list[Route]:
                 f"app {app.label!r}: {path} does not import: "
                 f"{type(error).__name__}: {error}"
             ) from error
-        handlers += [_handler(app.label, module, name) for name in _names(module)]
-    return handlers
+        served += [_handler(app.label, module, name) for name in _names(module)]
+        served += [each for each in vars(module).values() if isinstance(each, Procedure)]
+    return served
 
 
 def _names(module: ModuleType) -> list[Any]:

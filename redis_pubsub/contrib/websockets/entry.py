@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from .handlers import Route
+    from .discovery import Served
 
 
 def set_up_django() -> None:
@@ -45,7 +45,7 @@ def check_settings() -> None:
 def setup(
     loop: asyncio.AbstractEventLoop | None = None,
     *,
-    handlers: list[Route] | None = None,
+    handlers: Sequence[Served] | None = None,
     in_test_thread: bool = False,
 ) -> web.Application:
     """An aiohttp application with the handlers of all installed apps.
@@ -68,7 +68,7 @@ def setup(
 def get_application(
     loop: asyncio.AbstractEventLoop | None = None,
     *,
-    handlers: list[Route] | None = None,
+    handlers: Sequence[Served] | None = None,
     static_files: bool = False,
 ) -> web.Application:
     """`setup`, with Django's WSGI application behind the sockets: one process serves all.

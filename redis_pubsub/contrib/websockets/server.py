@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from aiohttp import web
 
@@ -11,7 +11,10 @@ from ...conf import get_config
 from ...engine import Engine
 from ...web.connections import Connections
 from ...web.keys import ENGINE, PAGES
-from .discovery import load_handlers
+from ..live.mount import mount
+from ..live.rpc import Procedure, by_name
+from ..live.server import LiveServer
+from .discovery import Served, load_handlers
 from .handlers import Route
 from .pages import DjangoPages
 from .routes import both_forms
@@ -22,16 +25,24 @@ _EVERY_PATH = r"/{path_info:(?s:.*)}"
 
 
 def socket_application(
-    handlers: list[Route] | None, *, in_test_thread: bool = False
+    handlers: Sequence[Served] | None, *, in_test_thread: bool = False
 ) -> web.Application:
     """See `redis_pubsub.contrib.websockets.setup`."""
     app = web.Application()
-    for handler in load_handlers() if handlers is None else handlers:
-        add_handler(app, handler)
+    served = load_handlers() if handlers is None else handlers
+    procedures = by_name(each for each in served if isinstance(each, Procedure))
+    for handler in served:
+        if isinstance(handler, Route):
+            add_handler(app, handler)
+    live = get_config().live_options
+    if live.enabled:
+        mount(app, live)
 
     async def engine_of(app: web.Application) -> AsyncIterator[None]:
         engine = Engine(get_config(), in_test_thread=in_test_thread)
         app[ENGINE] = engine
+        if live.enabled:
+            engine.part(LiveServer).procedures = procedures
         await engine.start()
         yield
         await engine.close()
@@ -50,7 +61,7 @@ def add_handler(app: web.Application, handler: Route) -> None:
 
 
 def site_application(
-    handlers: list[Route] | None, *, static_files: bool = False
+    handlers: Sequence[Served] | None, *, static_files: bool = False
 ) -> web.Application:
     """See `redis_pubsub.get_application`."""
     app = socket_application(handlers)

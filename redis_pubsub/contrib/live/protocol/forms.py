@@ -43,6 +43,8 @@ class Form:
         name: What logs call it.
         codec: Writes replies.
         wrap: Makes bytes for the wire of one or more replies.
+        envelop: Makes bytes for the wire of anything, as a stream begins with.
+        opcode: Of a WebSocket: what kind of frames it speaks in.
 
     Attributes:
         publication: `Framing` of a channel's messages.
@@ -50,10 +52,20 @@ class Form:
         ping: What asks a client whether it is there, ready for the wire.
     """
 
-    def __init__(self, name: str, codec: Codec, wrap: Callable[[bytes], bytes]) -> None:
+    def __init__(
+        self,
+        name: str,
+        codec: Codec,
+        wrap: Callable[[bytes], bytes],
+        *,
+        envelop: Callable[[bytes], bytes] = bytes,
+        opcode: int = 0,
+    ) -> None:
         self.name = name
         self.codec = codec
         self.wrap = wrap
+        self.envelop = envelop
+        self.opcode = opcode
         # Kept, since the hub tells kinds of listeners apart by these very objects.
         self.publication: Framing = self._publication
         self.presence: Framing = self._presence
@@ -90,9 +102,9 @@ def _chunked(wrap: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
     return lambda data: _chunk(wrap(data))
 
 
-WEBSOCKET = Form("websocket", json, functools.partial(frame, opcode=TEXT))
-STREAM = Form("http_stream", json, _chunked(_lines))
-SSE = Form("sse", json, _chunked(_event))
+WEBSOCKET = Form("websocket", json, functools.partial(frame, opcode=TEXT), opcode=TEXT)
+STREAM = Form("http_stream", json, _chunked(_lines), envelop=_chunk)
+SSE = Form("sse", json, _chunked(_event), envelop=_chunk)
 # For proxies that speak HTTP/1.0 to us: the end of the connection ends the stream.
 STREAM_UNCHUNKED = Form("http_stream", json, _lines)
 SSE_UNCHUNKED = Form("sse", json, _event)
@@ -107,4 +119,6 @@ def websocket_protobuf() -> Form:
     """
     from . import protobuf
 
-    return Form("websocket", protobuf, functools.partial(frame, opcode=BINARY))
+    return Form(
+        "websocket", protobuf, functools.partial(frame, opcode=BINARY), opcode=BINARY
+    )

@@ -1,0 +1,248 @@
+"""Who a connection is: the connect command, and new tokens for old ones."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django.contrib.auth import get_user_model
+from django.db import InterfaceError, OperationalError
+from msgspec import Raw
+
+from ...auth import AuthUnavailable
+from ...auth.tokens import ExpiredToken, InvalidToken, expiry_of, verify
+from ...codes import Code, Disconnects, Errors
+from ...exceptions import PoolBusy
+from ...web.handshake import Credentials
+from .entering import Entering, Entry
+from .protocol.commands import NO_DATA, Command, ConnectRequest, SubscribeRequest
+from .protocol.results import (
+    ConnectResult,
+    RefreshResult,
+    SubRefreshResult,
+    SubscribeResult,
+)
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser
+
+    from .connection import Connection
+    from .server import LiveServer
+
+logger = logging.getLogger("redis_pubsub.live")
+
+
+class Refused(Exception):
+    """A connection is not let in.
+
+    Attributes:
+        code: An error if the client may try again, else a disconnect.
+    """
+
+    def __init__(self, code: Code) -> None:
+        super().__init__(code.reason)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who somebody is, and until when.
+
+    Attributes:
+        user: ``None`` for nobody.
+        expires_at: Unix time; 0 for never.
+        info: What others are told of him.
+    """
+
+    user: AbstractBaseUser | None
+    expires_at: float = 0
+    info: Raw = NO_DATA
+
+
+async def connect(connection: Connection, command: Command) -> None:
+    """Let a client in: tell it who it is here, and what it hears without asking."""
+    request = command.connect
+    assert request is not None, "a connect command"
+    try:
+        identity = await identify(connection, request)
+        connection.user, connection.conn_info = identity.user, identity.info
+        await _admit(connection, command, request, identity)
+    except Refused as refusal:
+        connection.server.engine.metrics.count("live_refused")
+        if refusal.code.code < 3000:
+            connection.session.refused(command, refusal.code)
+        else:
+            connection.session.end(refusal.code)
+
+
+async def _admit(
+    connection: Connection, command: Command, request: ConnectRequest, identity: Identity
+) -> None:
+    entries = [
+        Entry(channel, request.subs.get(channel) or SubscribeRequest(), is_server_side=True)
+        for channel in connection.server.own_channels(connection)
+    ]
+    async with Entering(connection, entries) as entering:
+        await entering.prepare()
+        subs = {}
+        for entry in entries:
+            outcome = entering.admit(entry)
+            if not isinstance(outcome, SubscribeResult):
+                # Never half of what it is to hear.
+                raise Refused(outcome)
+            subs[entry.channel] = outcome
+        result = _result(connection, request, identity, subs)
+        connection.session.connected(command, result)
+        connection.flush()
+    connection.connected()
+    connection.expire("", identity.expires_at)
+    await connection.entered(entries)
+
+
+def _result(
+    connection: Connection,
+    request: ConnectRequest,
+    identity: Identity,
+    subs: dict[str, SubscribeResult],
+) -> ConnectResult:
+    server = connection.server
+    session = connection.line.session
+    result = ConnectResult(
+        client=connection.id,
+        version=server.version,
+        subs=subs,
+        ping=server.ping_s,
+        pong=True,
+        session=session,
+        node=server.engine.node if session else "",
+    )
+    # Only who sent a token with the command can send a new one.
+    if identity.expires_at and request.token:
+        result.expires, result.ttl = True, _ttl_s(identity.expires_at)
+    return result
+
+
+async def identify(connection: Connection, request: ConnectRequest) -> Identity:
+    """Who a connect command, or the handshake before it, says the client is.
+
+    Raises:
+        Refused: A bad token, or none where one is wanted.
+    """
+    credentials = connection.credentials
+    token = request.token or _stand_in(request.headers) or credentials.token
+    if token:
+        return await identity_of_token(connection.server, token)
+    try:
+        user = await connection.server.gatekeeper.user_of(credentials)
+    except AuthUnavailable:
+        raise Refused(Errors.INTERNAL) from None
+    if user is None and not connection.server.options.anonymous:
+        raise Refused(Disconnects.PERMISSION_DENIED)
+    return Identity(user)
+
+
+async def identity_of_token(server: LiveServer, token: str) -> Identity:
+    """Who a token says somebody is: this site's own kind first, then the site's methods.
+
+    Raises:
+        Refused: Nobody knows it, its time is over, or that cannot be said now.
+    """
+    key = server.options.token_key
+    try:
+        if key and token.count(".") == 2:
+            try:
+                claims = verify(token, key)
+            except ExpiredToken:
+                raise Refused(Errors.TOKEN_EXPIRED) from None
+            except InvalidToken:
+                pass
+            else:
+                user = await server.engine.orm.run(_active_user, claims.sub)
+                if user is None or claims.channel:
+                    raise Refused(Disconnects.INVALID_TOKEN)
+                return Identity(user, claims.exp, claims.info)
+        user = await server.gatekeeper.user_of(Credentials(token, ""))
+    except (AuthUnavailable, OperationalError, InterfaceError, PoolBusy) as error:
+        logger.warning("a token could not be checked: %s", error)
+        raise Refused(Errors.INTERNAL) from None
+    expires_at = expiry_of(token)
+    if user is not None:
+        return Identity(user, expires_at)
+    # Its own word is enough here: all it leads to is that the client asks for a new one.
+    is_expired = 0 < expires_at <= time.time()
+    raise Refused(Errors.TOKEN_EXPIRED if is_expired else Disconnects.INVALID_TOKEN)
+
+
+async def refresh(connection: Connection, command: Command) -> None:
+    """A new token for the connection: of the same user, or it is over."""
+    request = command.refresh
+    assert request is not None, "a refresh command"
+    try:
+        identity = await identity_of_token(connection.server, request.token)
+    except Refused as refusal:
+        if refusal.code is Errors.TOKEN_EXPIRED:
+            # An error 109 here would be the end for the client; this is not.
+            connection.session.end(Disconnects.EXPIRED)
+        elif refusal.code.code < 3000:
+            connection.session.fail(command, refusal.code)
+        else:
+            connection.session.end(refusal.code)
+        return
+    if identity.user is None or str(identity.user.pk) != connection.user_id:
+        connection.session.end(Disconnects.INVALID_TOKEN)
+        return
+    connection.expire("", identity.expires_at)
+    result = RefreshResult(connection.id, connection.server.version)
+    if identity.expires_at:
+        result.expires, result.ttl = True, _ttl_s(identity.expires_at)
+    connection.session.answer(command, result)
+
+
+async def sub_refresh(connection: Connection, command: Command) -> None:
+    """A new token for one channel."""
+    request = command.sub_refresh
+    assert request is not None, "a sub_refresh command"
+    heard = connection.session.channels.get(request.channel)
+    if heard is None:
+        connection.session.fail(command, Errors.PERMISSION_DENIED)
+        return
+    try:
+        claims = verify(request.token, connection.server.options.token_key)
+    except ExpiredToken:
+        # Temporary: the client asks its site for another one, and tries again.
+        connection.session.fail(command, Errors.INTERNAL)
+        return
+    except InvalidToken:
+        connection.session.end(Disconnects.INVALID_TOKEN)
+        return
+    if not connection.owns(claims) or claims.channel != request.channel:
+        connection.session.end(Disconnects.INVALID_TOKEN)
+        return
+    connection.expire(request.channel, claims.exp)
+    result = SubRefreshResult()
+    if claims.exp:
+        result.expires, result.ttl = True, _ttl_s(claims.exp)
+    connection.session.answer(command, result)
+
+
+def _ttl_s(expires_at: float) -> int:
+    return max(1, int(expires_at - time.time()))
+
+
+def _stand_in(headers: dict[str, str]) -> str:
+    """The token in place of the header that a browser cannot set; no other is believed."""
+    for name, value in headers.items():
+        if name.lower() == "authorization":
+            return value.rpartition(" ")[2]
+    return ""
+
+
+def _active_user(pk: str) -> Any:
+    users = get_user_model()._default_manager
+    try:
+        user = users.filter(pk=pk).first()
+    except (ValueError, TypeError):
+        return None
+    return user if user is not None and user.is_active else None

@@ -1,0 +1,222 @@
+"""Letting a connection into channels: may it, what did it miss, and from where is it fed.
+
+Everything that waits is done for all wishes of a batch together; the answers are then
+given without waiting, so that each reply comes before the first live message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Raw
+
+from ...auth.authorize import Grant
+from ...auth.tokens import Claims, ExpiredToken, InvalidToken, verify
+from ...codes import Code, Disconnects, Errors
+from ...exceptions import BrokerUnavailable, PositionLost
+from ...hub import Admission, Past
+from ...messages import Position
+from ...options import ChannelOptions
+from .protocol.commands import NO_DATA, SubscribeRequest
+from .protocol.results import SubscribeResult
+from .protocol.session import REJECT_UNRECOVERED, Heard
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+logger = logging.getLogger("redis_pubsub.live")
+
+
+_NO_OPTIONS = ChannelOptions()
+
+
+@dataclass(slots=True)
+class Entry:
+    """One wish on its way.
+
+    Attributes:
+        channel: The channel's name.
+        wish: What the client asked for.
+        is_server_side: The server wishes it, and has granted it.
+        refusal: Why it fails, as soon as that is known.
+        options: What holds for the channel.
+        expires_at: Unix time at which a token's permission ends; 0 for never.
+        chan_info: What the token wants others to be told.
+    """
+
+    channel: str
+    wish: SubscribeRequest
+    is_server_side: bool = False
+    refusal: Code | None = None
+    options: ChannelOptions = _NO_OPTIONS
+    expires_at: float = 0
+    chan_info: Raw = NO_DATA
+    by_row: bool = False
+    by_token: bool = False
+    begins: bool = False
+    admission: Admission | None = None
+
+    @property
+    def since(self) -> Position | None:
+        wish = self.wish
+        return Position(wish.epoch, wish.offset) if wish.recover else None
+
+    @property
+    def wants_position(self) -> bool:
+        """Whether the channel has a history that this connection is to follow."""
+        wish, options = self.wish, self.options
+        return options.has_history and (
+            options.force_recovery
+            or options.positioned
+            or wish.recover
+            or wish.recoverable
+            or wish.positioned
+        )
+
+    @property
+    def is_recoverable(self) -> bool:
+        wish = self.wish
+        return self.options.force_recovery or wish.recover or wish.recoverable
+
+
+class Entering:
+    """A batch of wishes of one connection; use as ``async with``."""
+
+    def __init__(self, connection: Connection, entries: list[Entry]) -> None:
+        self._connection = connection
+        self._server = connection.server
+        self._entries = entries
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Entering:
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self._stack.aclose()
+
+    async def prepare(self) -> None:
+        """Ask whether each may be, hear its channel, and read what was missed."""
+        self._check_tokens()
+        await self._authorize()
+        granted = [entry for entry in self._entries if entry.refusal is None]
+        await asyncio.gather(*(self._open(entry) for entry in granted))
+
+    def admit(self, entry: Entry) -> SubscribeResult | Code:
+        """Feed the connection from here on; what it is to be told first."""
+        if entry.refusal is not None:
+            return entry.refusal
+        assert entry.admission is not None, "prepared"
+        listener = self._connection.listener
+        try:
+            past = entry.admission.admit(listener)
+        except PositionLost:
+            return Errors.INTERNAL
+        if entry.wish.flag & REJECT_UNRECOVERED and entry.since and not past.is_recovered:
+            self._server.engine.hub.leave(entry.channel, listener)
+            return Errors.UNRECOVERABLE_POSITION
+        return self._result(entry, past)
+
+    def _result(self, entry: Entry, past: Past) -> SubscribeResult:
+        is_positioned = entry.wants_position and past.position is not None
+        heard = self._connection.session.channels.setdefault(entry.channel, Heard())
+        heard.is_server_side = entry.is_server_side
+        heard.is_positioned = is_positioned
+        heard.by_row, heard.by_token = entry.by_row, entry.by_token
+        result = SubscribeResult(was_recovering=entry.wish.recover)
+        if entry.expires_at:
+            result.expires = True
+            result.ttl = max(1, int(entry.expires_at - time.time()))
+        if past.position is None or not is_positioned:
+            return result
+        result.positioned = True
+        result.recoverable = entry.is_recoverable
+        result.epoch, result.offset = past.position.epoch, past.position.offset
+        if past.is_recovered:
+            result.recovered = True
+            # Each publication moves the client on from where it was.
+            result.offset = entry.wish.offset
+            result.publications = past.missed
+        return result
+
+    # -- may it? -------------------------------------------------------------------------
+
+    def _check_tokens(self) -> None:
+        """Tokens of this site's own for one channel grant it, and no other does."""
+        key = self._server.options.token_key
+        for entry in self._entries:
+            token = entry.wish.token
+            if entry.refusal or entry.is_server_side or not (key and token.count(".") == 2):
+                continue
+            try:
+                claims = verify(token, key)
+            except ExpiredToken:
+                entry.refusal = Errors.TOKEN_EXPIRED
+            except InvalidToken:
+                # Perhaps the site's own method knows it.
+                continue
+            else:
+                self._take_claims(entry, claims)
+
+    def _take_claims(self, entry: Entry, claims: Claims) -> None:
+        if not self._connection.owns(claims) or claims.channel != entry.channel:
+            # Somebody else's token: not a mistake that a new one would mend.
+            self._connection.session.end(Disconnects.INVALID_TOKEN)
+            entry.refusal = Errors.PERMISSION_DENIED
+            return
+        entry.by_token = True
+        entry.expires_at, entry.chan_info = claims.exp, claims.info
+
+    async def _authorize(self) -> None:
+        asking = [each for each in self._entries if each.refusal is None]
+        if not asking:
+            return
+        connection = self._connection
+        try:
+            grants = await self._server.authorizer.grants(
+                connection.user,
+                [(entry.channel, entry.wish.token) for entry in asking],
+                connection=connection.id,
+            )
+        except Exception:
+            self._server.engine.metrics.count("auth_unavailable")
+            logger.exception("who may hear what could not be looked up")
+            for entry in asking:
+                entry.refusal = Errors.INTERNAL
+            return
+        for entry, grant in zip(asking, grants, strict=True):
+            self._take_grant(entry, grant)
+
+    def _take_grant(self, entry: Entry, grant: Grant) -> None:
+        if not grant.is_allowed and not (grant.by_row and entry.by_token):
+            entry.refusal = Errors.PERMISSION_DENIED
+            return
+        entry.by_row = grant.by_row and not entry.by_token and not entry.is_server_side
+        config = self._server.engine.config
+        ruled = config.channel_options(entry.channel)
+        modelled = config.model_channel_options(entry.channel)
+        entry.options = modelled
+        # A position is given out where messages to come will have one.
+        entry.begins = ruled.has_history or grant.has_row or entry.is_server_side
+
+    # -- from where? ---------------------------------------------------------------------
+
+    async def _open(self, entry: Entry) -> None:
+        admission = self._server.engine.hub.admission(entry.channel)
+        try:
+            await admission.open()
+            self._stack.callback(admission.close)
+            if entry.wants_position:
+                await admission.prepare(entry.since, begins=entry.begins)
+            else:
+                admission.skip()
+        except (BrokerUnavailable, PositionLost) as error:
+            self._server.engine.metrics.count("live_unavailable")
+            logger.warning("%r cannot be heard now: %s", entry.channel, error)
+            entry.refusal = Errors.INTERNAL
+        else:
+            entry.admission = admission

@@ -1,0 +1,142 @@
+"""The live endpoint of one process: its connections, and what reaches all of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from ... import __version__
+from ...auth import Authorizer
+from ...codes import Code, Disconnects
+from ...engine import ControlEvent, Engine
+from ...messages import personal_channel
+from ...web.connections import Connections
+from ...web.handshake import Gatekeeper
+from .attendance import Attendance
+from .review import Review
+from .rpc import Procedure
+from .wheel import Wheel
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+logger = logging.getLogger("redis_pubsub.live")
+
+_SPREAD_PER_CONNECTION_S = 1 / 2_000
+_SPREAD_MOST_S = 2.0
+
+
+class LiveServer:
+    """What the connections of one engine share.
+
+    Attributes:
+        procedures: What clients may call, by name.
+        version: What clients are told they speak to.
+        ping_s: Seconds between pings.
+    """
+
+    version = f"django-redis-pubsub {__version__}"
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.options = engine.config.live_options
+        self.limits = engine.config.limits
+        self.gatekeeper: Gatekeeper = engine.part(Gatekeeper)
+        self.authorizer = Authorizer(engine.config, engine.orm)
+        self.presence = Attendance(engine)
+        self.wheel = Wheel(self.limits.heartbeat_s)
+        self.procedures: dict[str, Procedure] = {}
+        self._open: Connections = engine.part(Connections)
+        self._connections: dict[str, Connection] = {}
+        self._users: dict[str, set[Connection]] = {}
+        self._review = Review(self)
+        # Counts what may have changed who may hear what.
+        self.changes = 0
+        engine.control.handlers.append(self._heard)
+        engine.closing.callback(self.wheel.close)
+
+    @property
+    def ping_s(self) -> int:
+        return max(1, round(self.limits.heartbeat_s))
+
+    @property
+    def spread_s(self) -> float:
+        """Over how long those who have to come back are spread."""
+        return min(_SPREAD_MOST_S, len(self._connections) * _SPREAD_PER_CONNECTION_S)
+
+    # -- connections ---------------------------------------------------------------------
+
+    def add(self, connection: Connection) -> None:
+        self._connections[connection.id] = connection
+        self._open.add(connection)
+
+    def identified(self, connection: Connection) -> None:
+        """A connection has said who it is."""
+        self._users.setdefault(connection.user_id, set()).add(connection)
+
+    def remove(self, connection: Connection) -> bool:
+        """Forget a connection; whether it was known."""
+        if self._connections.pop(connection.id, None) is None:
+            return False
+        mine = self._users.get(connection.user_id)
+        if mine is not None:
+            mine.discard(connection)
+            if not mine:
+                del self._users[connection.user_id]
+        return True
+
+    def closed(self, connection: Connection) -> None:
+        """A connection's line is closed on both sides."""
+        self._open.discard(connection)
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def of_user(self, user: str) -> list[Connection]:
+        """The connections of a user, by primary key as text."""
+        return list(self._users.get(user, ()))
+
+    @property
+    def users(self) -> list[str]:
+        """Who is connected here, by primary key as text."""
+        return [user for user in self._users if user]
+
+    def own_channels(self, connection: Connection) -> list[str]:
+        """What a connection hears without asking."""
+        return [personal_channel(connection.user_id)] if connection.user else []
+
+    # -- what other processes say --------------------------------------------------------
+
+    def look_again(self, user: str) -> None:
+        """Read a user's subscriptions again soon."""
+        self._review.look_again([user])
+
+    def _heard(self, event: ControlEvent) -> None:
+        self.changes += 1
+        if event.kind == "all":
+            self._review.look_again(self.users)
+        elif event.kind == "subscriptions":
+            self._review.look_again(user for user in event.users if user in self._users)
+        elif event.kind == "refresh":
+            known = (user for user in event.users if user in self._users)
+            self._review.look_again(known, entirely=True)
+        elif event.kind == "disconnect":
+            for connection in self._meant(event):
+                connection.end(_disconnect(event))
+        elif event.kind == "unsubscribe":
+            for connection in self._meant(event):
+                connection.unsubscribe(event.channel)
+
+    def _meant(self, event: ControlEvent) -> Iterable[Connection]:
+        connection = self._connections.get(event.client)
+        if connection is not None:
+            return [connection]
+        return [each for user in event.users if user for each in self.of_user(user)]
+
+
+def _disconnect(event: ControlEvent) -> Code:
+    """What was asked for, as far as it is something a client understands."""
+    if 3000 <= event.code <= 4999:
+        return Code(event.code, event.reason or Disconnects.FORCE_DISCONNECT.reason)
+    return Disconnects.FORCE_DISCONNECT
