@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..messages import Draft, Message, Position
+from .presence import PresenceReader, PresenceStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,10 @@ class Broker(Protocol):
     @property
     def is_connected(self) -> bool:
         """Whether messages can arrive at this moment."""
+
+    @property
+    def presence(self) -> PresenceStore:
+        """Who is on which channel."""
 
     async def start(self, sink: Sink) -> None:
         """Begin to connect; returns at once, also where Redis is down."""
@@ -100,6 +105,10 @@ class Broker(Protocol):
 
 class BlockingBroker(Protocol):
     """The synchronous side: for views, signals, commands. One per process."""
+
+    @property
+    def presence(self) -> PresenceReader:
+        """Who is on which channel."""
 
     def publish(self, drafts: Sequence[Draft]) -> list[Position | None]:
         """As `Broker.publish`."""

@@ -23,6 +23,7 @@ from ..options import BrokerOptions
 from ..wire import Envelope
 from .base import History, Sink
 from .commands import new_epoch
+from .memory_presence import MemoryPresence, MemoryPresenceStore
 
 logger = logging.getLogger("redis_pubsub.broker")
 
@@ -46,6 +47,7 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._channels: dict[str, _Channel] = {}
         self._brokers: list[MemoryBroker] = []
+        self.presence = MemoryPresenceStore(self._lock, self._send)
 
     @property
     def has_brokers(self) -> bool:
@@ -89,9 +91,12 @@ class MemoryStore:
                 channel.entries_expire_at = time.monotonic() + options.history_ttl_s
         header = envelope.header(draft.channel, draft.header, draft.raw)
         data = wire.frame(header, draft.raw, position)
-        for broker in self._brokers:
-            broker.arrived(draft.channel, data)
+        self._send(draft.channel, data)
         return position
+
+    def _send(self, channel: str, data: bytes) -> None:
+        for broker in self._brokers:
+            broker.arrived(channel, data)
 
     def history(
         self, name: str, since: int | None, limit: int, reverse: bool, meta_ttl_s: int
@@ -118,6 +123,7 @@ class MemoryStore:
         """Forget everything, as a Redis without its data."""
         with self._lock:
             self._channels.clear()
+            self.presence.clear()
 
     def _channel(self, name: str, meta_ttl_s: int) -> _Channel:
         now = time.monotonic()
@@ -146,6 +152,7 @@ class MemoryBroker:
         self._options = options
         self._store = store_of(options.url)
         self._envelope = Envelope(options.envelope_key)
+        self.presence = MemoryPresence(self._store.presence, self._envelope)
         self._wanted: set[str] = set()
         self._loop = asyncio.get_running_loop()
         self._sink: Sink | None = None
@@ -218,6 +225,7 @@ class BlockingMemoryBroker:
     def __init__(self, options: BrokerOptions, metrics: Metrics) -> None:
         self._options = options
         self._store = store_of(options.url)
+        self.presence = self._store.presence
         self._envelope = Envelope(options.envelope_key)
         self._has_warned = False
 
