@@ -9,6 +9,7 @@ from .lazy import lazy
 if TYPE_CHECKING:
     from .contrib.websockets import get_application, get_runner_factory
     from .publishing import apublish, publish
+    from .publishing.present import apresence, presence
     from .readers import ChannelReader, SubscriptionManager
 
 __version__ = "2.0.0.dev0"
@@ -17,9 +18,11 @@ __all__ = [
     "ChannelReader",
     "SubscriptionManager",
     "__version__",
+    "apresence",
     "apublish",
     "get_application",
     "get_runner_factory",
+    "presence",
     "publish",
 ]
 
@@ -29,9 +32,11 @@ __getattr__ = lazy(
     {
         "ChannelReader": "readers",
         "SubscriptionManager": "readers",
+        "apresence": "publishing.present",
         "apublish": "publishing",
         "get_application": "contrib.websockets",
         "get_runner_factory": "contrib.websockets",
+        "presence": "publishing.present",
         "publish": "publishing",
     },
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import uuid
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -19,6 +20,7 @@ from .broker import open_broker
 from .conf import Config, get_config
 from .db import Orm
 from .hub import Hub
+from .hub.presence import Presence
 from .messages import Message, reserved_channel
 from .metrics import Metrics
 from .wire import Envelope
@@ -88,6 +90,8 @@ class Engine:
         config: The settings it was started with.
         metrics: This process's counters.
         hub: Feeds listeners.
+        node: This engine's own id.
+        presence: Who is on which channel, and this engine's own members.
         orm: Runs blocking database work.
         control: Feeds control events.
         parts: What upper floors attach, by their own type; see `part`.
@@ -106,6 +110,8 @@ class Engine:
             Envelope(options.envelope_key),
             recovery_messages=config.limits.recovery_messages,
         )
+        self.node = uuid.uuid4().hex[:12]
+        self.presence = Presence(self.hub.broker, self.metrics, self.node)
         self.control = Control(self.metrics)
         self.loop = asyncio.get_running_loop()
         self.closing = AsyncExitStack()
@@ -129,6 +135,7 @@ class Engine:
             await asyncio.wait([self._watch])
             self._watch = None
         await self.closing.aclose()
+        await self.presence.close()
         await self.hub.close()
         self.orm.close()
 

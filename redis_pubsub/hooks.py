@@ -26,12 +26,16 @@ class Hooks:
         publish_saved: ``(rows, event, using)``; logs what goes wrong, never raises.
         announce_subscribers: ``(user_pks, *, using)``: their subscriptions changed.
         make_reader: ``(subscription, manager)`` to a ``ChannelReader``.
+        presence: ``(channel_name, *, by)`` to a list of who is there.
+        apresence: The same for coroutines.
     """
 
     publish_instance: Callable[..., None] = staticmethod(_not_ready)
     publish_saved: Callable[..., None] = staticmethod(_not_ready)
     announce_subscribers: Callable[..., None] = staticmethod(_not_ready)
     make_reader: Callable[..., Any] = staticmethod(_not_ready)
+    presence: Callable[..., Any] = staticmethod(_not_ready)
+    apresence: Callable[..., Any] = staticmethod(_not_ready)
 
 
 hooks = Hooks()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..messages import Draft, Message, Position
+from .presence import PresenceReader, PresenceStore
 
 FORWARD, REVERSE, TAIL = "f", "r", "t"
 
@@ -67,6 +68,10 @@ class Broker(Protocol):
     def is_connected(self) -> bool:
         """Whether messages can arrive at this moment."""
 
+    @property
+    def presence(self) -> PresenceStore:
+        """Who is on which channel."""
+
     async def start(self, sink: Sink) -> None:
         """Begin to connect; returns at once, also where Redis is down."""
 
@@ -121,6 +126,10 @@ class Broker(Protocol):
 
 class BlockingBroker(Protocol):
     """The synchronous side: for views, signals, commands. One per process."""
+
+    @property
+    def presence(self) -> PresenceReader:
+        """Who is on which channel."""
 
     def publish(self, drafts: Sequence[Draft]) -> list[Position | None]:
         """As `Broker.publish`."""

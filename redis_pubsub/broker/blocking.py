@@ -26,6 +26,8 @@ from .commands import (
     connection_arguments,
     not_loaded,
 )
+from .presence_commands import PresenceCommands
+from .redis_presence import BlockingRedisPresence
 
 _POOL_SIZE = 32
 
@@ -40,6 +42,9 @@ class BlockingRedisBroker:
 
     def __init__(self, options: BrokerOptions, metrics: Metrics) -> None:
         self._commands = Commands(options, metrics)
+        self.presence = BlockingRedisPresence(
+            self._run, PresenceCommands(self._commands, options, metrics)
+        )
         pool = redis.BlockingConnectionPool.from_url(
             options.url,
             max_connections=_POOL_SIZE,

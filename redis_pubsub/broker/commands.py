@@ -51,12 +51,19 @@ class Script:
 
 PUBLISH = Script("publish.lua")
 HISTORY = Script("history.lua")
-SCRIPTS = (PUBLISH, HISTORY)
+PRESENCE_ENTER = Script("presence_enter.lua")
+PRESENCE_EXIT = Script("presence_exit.lua")
+SCRIPTS = (PUBLISH, HISTORY, PRESENCE_ENTER, PRESENCE_EXIT)
 
 
 def escape(channel: str) -> str:
     """A channel's name as it stands between the braces of its keys."""
     return _escaped.sub(lambda match: f"%{ord(match[0]):02x}", channel)
+
+
+def channel_key(prefix: str, channel: str, part: str) -> bytes:
+    """The name of one of a channel's keys."""
+    return f"{prefix}:{{{escape(channel)}}}:{part}".encode()
 
 
 class Commands:
@@ -78,7 +85,7 @@ class Commands:
         return self._key(channel, "live")
 
     def _key(self, channel: str, part: str) -> bytes:
-        return f"{self._prefix}:{{{escape(channel)}}}:{part}".encode()
+        return channel_key(self._prefix, channel, part)
 
     def publish(self, draft: Draft) -> Command:
         """The command that sends a message."""

@@ -23,6 +23,7 @@ from ..options import BrokerOptions
 from ..wire import Envelope
 from .base import REVERSE, TAIL, History, Read, Sink
 from .commands import new_epoch
+from .memory_presence import MemoryPresence, MemoryPresenceStore
 
 logger = logging.getLogger("redis_pubsub.broker")
 
@@ -33,6 +34,8 @@ class _Channel:
     def __init__(self) -> None:
         self.epoch = new_epoch()
         self.offset = 0
+        # Versions of rows are kept also where no history is.
+        self.has_begun = False
         self.entries: deque[Message] = deque()
         self.entries_expire_at = 0.0
         self.expires_at = 0.0
@@ -46,6 +49,7 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._channels: dict[str, _Channel] = {}
         self._brokers: list[MemoryBroker] = []
+        self.presence = MemoryPresenceStore(self._lock, self._send)
 
     @property
     def has_brokers(self) -> bool:
@@ -82,6 +86,7 @@ class MemoryStore:
                     return None
                 channel.versions[row] = draft.version
             if is_kept:
+                channel.has_begun = True
                 channel.offset += 1
                 position = Position(channel.epoch, channel.offset)
                 channel.entries.append(
@@ -92,22 +97,24 @@ class MemoryStore:
                 channel.entries_expire_at = time.monotonic() + options.history_ttl_s
         header = envelope.header(draft.channel, draft.header, draft.raw)
         data = wire.frame(header, draft.raw, position)
-        for broker in self._brokers:
-            broker.arrived(draft.channel, data)
+        self._send(draft.channel, data)
         return position
 
     def notify(self, draft: Draft, envelope: Envelope) -> int:
         """Hand a message to those who want it now; how many they are."""
         header = envelope.header(draft.channel, draft.header, draft.raw)
-        data = wire.frame(header, draft.raw)
         with self._lock:
-            return sum(broker.arrived(draft.channel, data) for broker in self._brokers)
+            return self._send(draft.channel, wire.frame(header, draft.raw))
+
+    def _send(self, channel: str, data: bytes) -> int:
+        return sum(broker.arrived(channel, data) for broker in self._brokers)
 
     def read(self, read: Read, meta_ttl_s: int) -> History:
         with self._lock:
             if not read.begins and not self._has_history(read.channel):
                 return History(Position("", 0), [])
             channel = self._channel(read.channel, meta_ttl_s)
+            channel.has_begun = True
             entries = list(channel.entries)
             position = Position(channel.epoch, channel.offset)
         since, limit = read.since, max(0, read.limit)
@@ -125,10 +132,13 @@ class MemoryStore:
         """Forget everything, as a Redis without its data."""
         with self._lock:
             self._channels.clear()
+            self.presence.clear()
 
     def _has_history(self, name: str) -> bool:
         channel = self._channels.get(name)
-        return channel is not None and channel.expires_at >= time.monotonic()
+        if channel is None or channel.expires_at < time.monotonic():
+            return False
+        return channel.has_begun
 
     def _channel(self, name: str, meta_ttl_s: int) -> _Channel:
         now = time.monotonic()
@@ -157,6 +167,7 @@ class MemoryBroker:
         self._options = options
         self._store = store_of(options.url)
         self._envelope = Envelope(options.envelope_key)
+        self.presence = MemoryPresence(self._store.presence, self._envelope)
         self._wanted: set[str] = set()
         self._loop = asyncio.get_running_loop()
         self._sink: Sink | None = None
@@ -232,6 +243,7 @@ class BlockingMemoryBroker:
     def __init__(self, options: BrokerOptions, metrics: Metrics) -> None:
         self._options = options
         self._store = store_of(options.url)
+        self.presence = self._store.presence
         self._envelope = Envelope(options.envelope_key)
         self._has_warned = False
 

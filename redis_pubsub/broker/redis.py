@@ -33,6 +33,8 @@ from .commands import (
     connection_arguments,
     not_loaded,
 )
+from .presence_commands import PresenceCommands
+from .redis_presence import RedisPresence
 from .subscriptions import Subscriptions
 
 logger = logging.getLogger("redis_pubsub.broker")
@@ -54,6 +56,9 @@ class RedisBroker:
         self._options = options
         self._metrics = metrics
         self._commands = Commands(options, metrics)
+        self.presence = RedisPresence(
+            self._run, PresenceCommands(self._commands, options, metrics)
+        )
         # A repeated publish could arrive twice: whether to repeat is ours to say.
         common = {**connection_arguments(options), "retry": Retry(NoBackoff(), 0)}
         self._pool = redis.asyncio.BlockingConnectionPool.from_url(

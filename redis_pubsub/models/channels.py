@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
@@ -19,6 +19,7 @@ from ..querysets import SubscriptionRows
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
 
+    from ..publishing.present import PresentClient, PresentUser
     from ..readers import ChannelReader, SubscriptionManager
 
 
@@ -121,6 +122,39 @@ class Channel(models.Model):
         hooks.publish_instance(
             self.name, instance, event=event, fields=fields, using=_database_of(instance)
         )
+
+    @overload
+    def presence(self, by: Literal["client"] = "client") -> list[PresentClient]: ...
+
+    @overload
+    def presence(self, by: Literal["user"]) -> list[PresentUser]: ...
+
+    def presence(
+        self, by: Literal["client", "user"] = "client"
+    ) -> list[PresentClient] | list[PresentUser]:
+        """Who is on the channel now, in all processes; see `redis_pubsub.presence`.
+
+        Raises:
+            BrokerUnavailable: Redis did not answer.
+            RuntimeError: Called on a running event loop; use `apresence`.
+        """
+        present: list[PresentClient] | list[PresentUser] = hooks.presence(self.name, by=by)
+        return present
+
+    @overload
+    async def apresence(self, by: Literal["client"] = "client") -> list[PresentClient]: ...
+
+    @overload
+    async def apresence(self, by: Literal["user"]) -> list[PresentUser]: ...
+
+    async def apresence(
+        self, by: Literal["client", "user"] = "client"
+    ) -> list[PresentClient] | list[PresentUser]:
+        """`presence` for coroutines."""
+        present: list[PresentClient] | list[PresentUser] = await hooks.apresence(
+            self.name, by=by
+        )
+        return present
 
     async def asubscribe(self, subscriber: AbstractBaseUser) -> Subscription:
         """`subscribe` for coroutines."""

@@ -20,6 +20,7 @@ from ..models import Channel
 from . import transactions
 from .control import announce_subscribers
 from .drafts import draft_of_instance, draft_of_payload
+from .present import apresence, presence
 from .publisher import publisher
 
 __all__ = ["apublish", "connect", "publish"]
@@ -134,3 +135,5 @@ def connect() -> None:
     """Give the models what they need of this floor; called by ``apps.ready()``."""
     hooks.publish_instance = _publish_instance
     hooks.announce_subscribers = announce_subscribers
+    hooks.presence = presence
+    hooks.apresence = apresence

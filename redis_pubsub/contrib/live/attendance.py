@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Raw
 
+from ...broker.presence import presence_channel
 from ...engine import Engine
 from ...exceptions import BrokerUnavailable
-from ...messages import reserved_channel
 from ...options import ChannelOptions
-from .protocol.forms import PRESENCE_PREFIX
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -44,7 +43,7 @@ class Attendance:
         info = connection.info(entry.chan_info)
         try:
             if options.join_leave:
-                companion = companion_of(entry.channel)
+                companion = presence_channel(entry.channel)
                 await self._engine.hub.listen(companion, connection.joins)
             await self._engine.presence.enter(
                 entry.channel,
@@ -67,7 +66,7 @@ class Attendance:
         """Be there no more. Nobody is told of his own leaving."""
         options = self._engine.config.model_channel_options(channel)
         if options.join_leave:
-            self._engine.hub.leave(companion_of(channel), connection.joins)
+            self._engine.hub.leave(presence_channel(channel), connection.joins)
         if options.presence or options.join_leave:
             self._engine.presence.exit(
                 channel, connection.id, delay_s=options.leave_delay_s
@@ -92,9 +91,5 @@ class Attendance:
         Raises:
             BrokerUnavailable: Redis did not answer.
         """
-        return await self._engine.presence.counts(channel)
-
-
-def companion_of(channel: str) -> str:
-    """The channel on which a channel's comings and goings are told."""
-    return reserved_channel(PRESENCE_PREFIX + channel)
+        counts = await self._engine.presence.counts(channel)
+        return counts.clients, counts.users

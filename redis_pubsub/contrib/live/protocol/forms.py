@@ -10,6 +10,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from ....broker.presence import presence_channel
 from ....codes import Code
 from ....frames import BINARY, TEXT, Framing, frame
 from ....messages import Message
@@ -17,7 +18,7 @@ from . import json
 from .commands import Command
 from .results import Result
 
-PRESENCE_PREFIX = "presence:"
+_COMPANION = presence_channel("")
 
 
 class Codec(Protocol):
@@ -79,7 +80,7 @@ class Form:
         return self.wrap(self.codec.push(message))
 
     def _presence(self, message: Message) -> bytes:
-        channel = message.channel.partition(PRESENCE_PREFIX)[2]
+        channel = message.channel.removeprefix(_COMPANION)
         push = self.codec.presence_push(channel, message.event, message.raw)
         return self.wrap(push)
 
