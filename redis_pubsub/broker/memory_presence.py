@@ -23,7 +23,7 @@ class MemoryPresenceStore:
         send: Delivers ``(channel, data)`` to all brokers; called under the lock.
     """
 
-    def __init__(self, lock: threading.Lock, send: Callable[[str, bytes], None]) -> None:
+    def __init__(self, lock: threading.Lock, send: Callable[[str, bytes], int]) -> None:
         self._lock = lock
         self._send = send
         self._channels: dict[str, dict[str, Change]] = {}
