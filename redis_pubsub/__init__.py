@@ -9,6 +9,14 @@ from .lazy import lazy
 if TYPE_CHECKING:
     from .contrib.websockets import get_application, get_runner_factory
     from .publishing import apublish, publish
+    from .publishing.control import (
+        adisconnect,
+        arefresh,
+        aunsubscribe,
+        disconnect,
+        refresh,
+        unsubscribe,
+    )
     from .publishing.present import apresence, presence
     from .readers import ChannelReader, SubscriptionManager
 
@@ -18,12 +26,18 @@ __all__ = [
     "ChannelReader",
     "SubscriptionManager",
     "__version__",
+    "adisconnect",
     "apresence",
     "apublish",
+    "arefresh",
+    "aunsubscribe",
+    "disconnect",
     "get_application",
     "get_runner_factory",
     "presence",
     "publish",
+    "refresh",
+    "unsubscribe",
 ]
 
 # Resolved at first use: the package must import before Django is set up.
@@ -32,11 +46,17 @@ __getattr__ = lazy(
     {
         "ChannelReader": "readers",
         "SubscriptionManager": "readers",
+        "adisconnect": "publishing.control",
         "apresence": "publishing.present",
         "apublish": "publishing",
+        "arefresh": "publishing.control",
+        "aunsubscribe": "publishing.control",
+        "disconnect": "publishing.control",
         "get_application": "contrib.websockets",
         "get_runner_factory": "contrib.websockets",
         "presence": "publishing.present",
         "publish": "publishing",
+        "refresh": "publishing.control",
+        "unsubscribe": "publishing.control",
     },
 )

@@ -8,7 +8,8 @@ from typing import Protocol
 
 from aiohttp import WSCloseCode
 
-from ..engine import Engine
+from ..codes import Code, Disconnects
+from ..engine import ControlEvent, Engine
 
 logger = logging.getLogger("redis_pubsub.websockets")
 
@@ -16,7 +17,21 @@ GOING_AWAY = "the server is restarting"
 
 
 class Connection(Protocol):
-    """One open socket."""
+    """One open socket.
+
+    Attributes:
+        id: Unguessable, unique in the cluster.
+        user_id: Its user's primary key as text; ``""`` for nobody.
+    """
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def user_id(self) -> str: ...
+
+    def disconnect(self, code: Code) -> None:
+        """Close it because somebody wants that; without waiting."""
 
     async def go_away(self, code: int, reason: str) -> None:
         """Close it and wait until that is done."""
@@ -32,6 +47,7 @@ class Connections:
         self._engine = engine
         self._open: set[Connection] = set()
         self._is_draining = False
+        engine.control.handlers.append(self._heard)
 
     def __len__(self) -> int:
         return len(self._open)
@@ -46,6 +62,14 @@ class Connections:
 
     def discard(self, connection: Connection) -> None:
         self._open.discard(connection)
+
+    def _heard(self, event: ControlEvent) -> None:
+        if event.kind != "disconnect":
+            return
+        users, code = set(event.users) - {""}, _code_of(event)
+        for connection in list(self._open):
+            if connection.user_id in users or connection.id == event.client:
+                connection.disconnect(code)
 
     async def drain(self, timeout_s: float) -> None:
         """Close every socket with 1001 while its client can still answer.
@@ -71,3 +95,10 @@ class Connections:
         self._is_draining = True
         for connection in list(self._open):
             connection.hang_up(WSCloseCode.GOING_AWAY, GOING_AWAY)
+
+
+def _code_of(event: ControlEvent) -> Code:
+    """What was asked for, as far as it is something a client understands."""
+    if 3000 <= event.code <= 4999:
+        return Code(event.code, event.reason or Disconnects.FORCE_DISCONNECT.reason)
+    return Disconnects.FORCE_DISCONNECT

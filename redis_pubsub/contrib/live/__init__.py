@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from ...lazy import lazy
 
 if TYPE_CHECKING:
-    from .rpc import RPCError, on_message, rpc
+    from .procedures import RPCError, on_message, rpc
 
 __all__ = ["RPCError", "on_message", "rpc"]
 
-__getattr__ = lazy(__name__, {"RPCError": "rpc", "on_message": "rpc", "rpc": "rpc"})
+__getattr__ = lazy(__name__, dict.fromkeys(__all__, "procedures"))

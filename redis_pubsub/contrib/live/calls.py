@@ -15,6 +15,7 @@ from ...exceptions import BrokerUnavailable, InvalidPayload, PayloadTooLarge
 from ...messages import new_header
 from ...options import ChannelOptions
 from ...publishing.drafts import draft_of_raw
+from .procedures import MESSAGE, Procedure, error_of
 from .protocol.commands import Command
 from .protocol.results import (
     Empty,
@@ -23,7 +24,6 @@ from .protocol.results import (
     PresenceStatsResult,
     RPCResult,
 )
-from .rpc import MESSAGE, Procedure, error_of
 
 if TYPE_CHECKING:
     from .connection import Connection

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth import get_user_model
@@ -17,7 +17,7 @@ from ...codes import Code, Disconnects, Errors
 from ...exceptions import PoolBusy
 from ...web.handshake import Credentials
 from .entering import Entering, Entry
-from .protocol.commands import NO_DATA, Command, ConnectRequest, SubscribeRequest
+from .protocol.commands import Command, ConnectRequest, SubscribeRequest
 from .protocol.results import (
     ConnectResult,
     RefreshResult,
@@ -58,7 +58,7 @@ class Identity:
 
     user: AbstractBaseUser | None
     expires_at: float = 0
-    info: Raw = NO_DATA
+    info: Raw = field(default_factory=Raw)
 
 
 async def connect(connection: Connection, command: Command) -> None:
@@ -86,6 +86,8 @@ async def _admit(
     ]
     async with Entering(connection, entries) as entering:
         await entering.prepare()
+        if connection.session.ending is not None:
+            return
         subs = {}
         for entry in entries:
             outcome = entering.admit(entry)

@@ -1,13 +1,15 @@
-"""One live connection: carries out what its client says, and is fed by the hub."""
+"""One live connection: who it is, what it hears, and how it ends.
+
+What its client says is carried out by ``dialogue``; what is said is ``protocol``'s.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import random
-import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,39 +19,26 @@ from ...auth.tokens import Claims
 from ...codes import Code, Disconnects, Unsubscribes
 from ...frames import Framing
 from ...web.handshake import Credentials
-from . import calls
-from .connecting import connect, refresh, sub_refresh
-from .entering import Entering, Entry
+from .expiries import CONNECTION, Expiries
 from .line import Line
-from .protocol.commands import NO_DATA, Command
-from .protocol.results import ClientInfo, Empty, SubscribeResult
-from .protocol.session import Session, State
+from .protocol.commands import NO_DATA
+from .protocol.results import ClientInfo, some
+from .protocol.session import Heard, Session
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
 
+    from .entering import Entry
     from .server import LiveServer
 
 logger = logging.getLogger("redis_pubsub.live")
-
-_PLAIN = {
-    "connect": connect,
-    "refresh": refresh,
-    "sub_refresh": sub_refresh,
-    "publish": calls.publish,
-    "presence": calls.presence,
-    "presence_stats": calls.presence_stats,
-    "history": calls.history,
-    "rpc": calls.rpc,
-    "send": calls.send,
-}
 
 
 class Feedline:
     """What the hub feeds of a connection: one for all its channels.
 
     Attributes:
-        write: The way out; nothing of the connection is on the path.
+        write: The way out; nothing else of the connection is on the path.
     """
 
     __slots__ = ("_connection", "connection_id", "framing", "write")
@@ -75,17 +64,18 @@ class Connection:
     Attributes:
         id: Unguessable, unique in the cluster; its client knows it.
         user: Who it is; ``None`` for nobody, and before it has connected.
+        conn_info: What its token wants others to be told of it.
         session: What was said so far.
+        listener: What the hub feeds.
     """
 
     __slots__ = (
-        "__weakref__",
         "_calls",
         "_ended",
+        "_expiries",
         "_joins",
         "_patience",
         "_seat",
-        "_timers",
         "conn_info",
         "credentials",
         "id",
@@ -104,188 +94,20 @@ class Connection:
         self.user: AbstractBaseUser | None = None
         self.conn_info = NO_DATA
         self.session = Session(line.form, server.limits.live_channels)
-        line.connection = self
         self.listener = Feedline(self, line.form.publication)
+        # Made when they are needed: most connections only listen.
         self._joins: Feedline | None = None
         self._calls: set[asyncio.Task[None]] | None = None
-        # Ends of permissions, by channel; "" for the connection's own.
-        self._timers: dict[str, asyncio.TimerHandle] | None = None
-        self._seat: int | None = None
+        self._expiries: Expiries | None = None
         self._ended: asyncio.Event | None = None
+        self._seat: int | None = None
         self._patience: asyncio.TimerHandle | None = asyncio.get_running_loop().call_later(
             server.limits.live_connect_s, self.end, Disconnects.STALE
         )
+        line.on_slow = self._too_slow
         server.add(self)
 
-    # -- what the client says ------------------------------------------------------------
-
-    async def hear(self, data: bytes | str) -> None:
-        """Carry out a frame's commands, in order."""
-        try:
-            await self._carry_out(self.session.receive(data))
-        except Exception:
-            self.server.engine.metrics.count("live_errors")
-            logger.exception("a command of connection %s failed", self.id)
-            self.session.end(Disconnects.INTERNAL_ERROR)
-        self.flush()
-
-    async def _carry_out(self, commands: list[Command]) -> None:
-        done = 0
-        while done < len(commands) and self.session.ending is None:
-            command = commands[done]
-            if command.subscribe is not None:
-                batch = _leading_subscribes(commands[done:])
-                await self._subscribe(batch)
-                done += len(batch)
-            elif command.unsubscribe is not None:
-                self._unsubscribe(command, command.unsubscribe.channel)
-                done += 1
-            else:
-                await self._one(command)
-                done += 1
-            self.flush()
-            if self.session.state is not State.CONNECTED:
-                # A refused connect: what came along with it is not carried out.
-                return
-
-    async def _one(self, command: Command) -> None:
-        kind = command.kind
-        if kind == "ping":
-            self.session.answer(command, Empty())
-        else:
-            await _PLAIN[kind](self, command)
-
-    async def _subscribe(self, commands: list[Command]) -> None:
-        """Subscribe to several channels at once: one query, one read of each stream."""
-        begun: list[tuple[Command, Entry]] = []
-        for command in commands:
-            wish = command.subscribe
-            assert wish is not None, "a batch of subscribe commands"
-            wrong = self.session.begin(wish)
-            if wrong is None:
-                begun.append((command, Entry(wish.channel, wish)))
-            else:
-                self.session.fail(command, wrong)
-        entered = []
-        changes = self.server.changes
-        async with Entering(self, [entry for _, entry in begun]) as entering:
-            await entering.prepare()
-            if self.session.ending is not None:
-                return
-            for command, entry in begun:
-                outcome = entering.admit(entry)
-                if isinstance(outcome, SubscribeResult):
-                    self.session.subscribed(command, entry.channel, outcome)
-                    entered.append(entry)
-                else:
-                    self.session.not_subscribed(command, entry.channel, outcome)
-            self.flush()
-        if self.server.changes != changes:
-            # The rows may have changed between being read and being granted.
-            self.server.look_again(self.user_id)
-        await self.entered(entered)
-
-    async def entered(self, entries: Sequence[Entry]) -> None:
-        """Be there: in the channels' presence, and told of others. The client knows by
-        now that it is subscribed."""
-        for entry in entries:
-            self.expire(entry.channel, entry.expires_at)
-        await self.server.presence.enter(self, entries)
-
-    def _unsubscribe(self, command: Command, channel: str) -> None:
-        wrong = self.session.check_channel(channel)
-        if wrong is not None:
-            self.session.fail(command, wrong)
-            return
-        self.session.channels.pop(channel, None)
-        self._leave(channel)
-        self.session.answer(command, Empty())
-
-    def _leave(self, channel: str) -> None:
-        self.server.engine.hub.leave(channel, self.listener)
-        self.server.presence.exit(self, channel)
-        self.expire(channel, 0)
-
-    # -- what the server does by itself --------------------------------------------------
-
-    def flush(self) -> None:
-        """Send what there is to say, and the end if there is one."""
-        data = self.session.take()
-        if data:
-            self.line.outlet.write(data)
-        if self.session.ending is not None:
-            self._close(self.session.ending)
-
-    def end(self, code: Code) -> None:
-        """End the connection; the client is told why."""
-        self.session.end(code)
-        self.flush()
-
-    def unsubscribe(self, channel: str, code: Code = Unsubscribes.SERVER) -> bool:
-        """End one subscription; whether there was one."""
-        heard = self.session.drop(channel, code)
-        if heard is None:
-            return False
-        self._leave(channel)
-        self.flush()
-        return True
-
-    def position_lost(self, channel: str) -> None:
-        """Messages were missed: the client comes back to the channel from where it was."""
-        heard = self.session.channels.get(channel)
-        if heard is None or not heard.is_positioned:
-            return
-        self.server.engine.metrics.count("insufficient_states")
-        if heard.is_server_side:
-            self.end(Disconnects.INSUFFICIENT_STATE)
-            return
-        # First it is no longer fed, so that nothing overtakes what it has to read; told it
-        # is a little later, so that not everybody comes back at once.
-        self.server.engine.hub.leave(channel, self.listener)
-        delay_s = random.uniform(0, self.server.spread_s)
-        loop = asyncio.get_running_loop()
-        loop.call_later(delay_s, self._tell_lost, channel, heard)
-
-    def come_back(self, channel: str) -> None:
-        """Let the client subscribe anew: something of its subscription did not work."""
-        self.unsubscribe(channel, Unsubscribes.INSUFFICIENT_STATE)
-
-    def _tell_lost(self, channel: str, heard: object) -> None:
-        if self.session.channels.get(channel) is heard:
-            self.come_back(channel)
-
-    def connected(self) -> None:
-        """The client has connected: it is known by its user, and pinged."""
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
-        if self.session.ending is None:
-            self._seat = self.server.wheel.add(self)
-            self.server.identified(self)
-
-    def ping(self) -> None:
-        self.session.awaits_pong = True
-        self.line.outlet.write(self.line.form.ping)
-
-    def check_pong(self) -> None:
-        if self.session.awaits_pong:
-            self.server.engine.metrics.count("pongs_missed")
-            self.end(Disconnects.NO_PONG)
-
-    def too_slow(self) -> None:
-        """The client does not take what it is sent: it comes back, and recovers."""
-        self.server.engine.metrics.count("slow_disconnects")
-        self.session.end(Disconnects.SLOW)
-        self._close(Disconnects.SLOW)
-
     # -- who it is -----------------------------------------------------------------------
-
-    @property
-    def joins(self) -> Feedline:
-        """What the hub feeds who comes and goes."""
-        if self._joins is None:
-            self._joins = Feedline(self, self.line.form.presence)
-        return self._joins
 
     @property
     def user_id(self) -> str:
@@ -298,48 +120,127 @@ class Connection:
 
     def info(self, chan_info: Raw = NO_DATA) -> ClientInfo:
         """Who it is, as others are told."""
-        return ClientInfo(self.user_id, self.id, self.conn_info, chan_info)
+        return ClientInfo(self.user_id, self.id, some(self.conn_info), some(chan_info))
 
     def info_fields(self) -> dict[str, Any]:
         """`info`, for the header of a message."""
         fields: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self.info()))
         return fields
 
-    # -- the ends of things --------------------------------------------------------------
+    def connected(self) -> None:
+        """The client was told that it has connected: from now on it is pinged, and known
+        by its user."""
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        if self.session.ending is None:
+            self._seat = self.server.wheel.add(self)
+            self.server.identified(self)
 
     def expire(self, channel: str, at: float) -> None:
-        """Let a permission end at a Unix time (and a grace later); 0 takes that back.
-
-        Args:
-            channel: Which; ``""`` for the connection's own.
-        """
-        timer = self._timers.pop(channel, None) if self._timers else None
-        if timer is not None:
-            timer.cancel()
-        if at:
-            if self._timers is None:
-                self._timers = {}
-            delay_s = max(0, at - time.time()) + self.server.limits.live_expiry_grace_s
-            loop = asyncio.get_running_loop()
-            self._timers[channel] = loop.call_later(delay_s, self._expired, channel)
+        """Let a permission end; see `Expiries.set`."""
+        if self._expiries is None:
+            if not at:
+                return
+            grace_s = self.server.limits.live_expiry_grace_s
+            self._expiries = Expiries(grace_s, self._expired)
+        if self.session.ending is None:
+            self._expiries.set(channel, at)
 
     def _expired(self, channel: str) -> None:
         heard = self.session.channels.get(channel)
-        if not channel:
+        if channel == CONNECTION:
             self.end(Disconnects.EXPIRED)
         elif heard is not None and heard.is_server_side:
             self.end(Disconnects.SUBSCRIPTION_EXPIRED)
         else:
             self.unsubscribe(channel, Unsubscribes.EXPIRED)
 
-    def run(self, coroutine: Any) -> bool:
+    # -- what it hears -------------------------------------------------------------------
+
+    @property
+    def joins(self) -> Feedline:
+        """What the hub feeds who comes and goes."""
+        if self._joins is None:
+            self._joins = Feedline(self, self.line.form.presence)
+        return self._joins
+
+    async def entered(self, entries: Sequence[Entry]) -> None:
+        """Be there: in the channels' presence, and told of others. The client knows by
+        now that it is subscribed."""
+        for entry in entries:
+            self.expire(entry.channel, entry.expires_at)
+        await self.server.presence.enter(self, entries)
+
+    def leave(self, channel: str) -> None:
+        """Hear a channel no more; unknown ones are fine."""
+        self.session.channels.pop(channel, None)
+        self.server.engine.hub.leave(channel, self.listener)
+        self.server.presence.exit(self, channel)
+        self.expire(channel, 0)
+
+    def unsubscribe(self, channel: str, code: Code = Unsubscribes.SERVER) -> bool:
+        """End one subscription, and tell the client; whether there was one."""
+        if self.session.drop(channel, code) is None:
+            return False
+        self.leave(channel)
+        self.flush()
+        return True
+
+    def come_back(self, channel: str) -> None:
+        """Let the client subscribe anew, from where it was."""
+        self.unsubscribe(channel, Unsubscribes.INSUFFICIENT_STATE)
+
+    def position_lost(self, channel: str) -> None:
+        """Messages were missed, and the client counts on being told."""
+        heard = self.session.channels.get(channel)
+        if heard is None or not heard.is_positioned:
+            return
+        self.server.engine.metrics.count("insufficient_states")
+        if heard.is_server_side:
+            self.end(Disconnects.INSUFFICIENT_STATE)
+            return
+        # No longer fed at once, so that nothing overtakes what it has to read; told a
+        # little later, so that not everybody comes back in one moment.
+        self.server.engine.hub.leave(channel, self.listener)
+        delay_s = random.uniform(0, self.server.spread_s)
+        loop = asyncio.get_running_loop()
+        loop.call_later(delay_s, self._tell_lost, channel, heard)
+
+    def _tell_lost(self, channel: str, heard: Heard) -> None:
+        # Unless it has left, or subscribed anew, meanwhile.
+        if self.session.channels.get(channel) is heard:
+            self.come_back(channel)
+
+    # -- what it is sent -----------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Send what there is to say, and the end if there is one."""
+        data = self.session.take()
+        if data:
+            self.line.outlet.write(data)
+        if self.session.ending is not None:
+            self._close(self.session.ending)
+
+    def ping(self) -> None:
+        """See `redis_pubsub.contrib.live.wheel.Pinged`."""
+        self.session.awaits_pong = True
+        self.line.outlet.write(self.line.form.ping)
+
+    def check_pong(self) -> None:
+        """See `redis_pubsub.contrib.live.wheel.Pinged`."""
+        if self.session.awaits_pong:
+            self.server.engine.metrics.count("pongs_missed")
+            self.end(Disconnects.NO_PONG)
+
+    def run(self, call: Coroutine[Any, Any, None]) -> bool:
         """Let a call run beside the conversation; ``False`` if too many do."""
         if self._calls is None:
             self._calls = set()
         if len(self._calls) >= self.server.limits.live_calls:
-            coroutine.close()
+            call.close()
             return False
-        task = asyncio.create_task(coroutine)
+        task = asyncio.create_task(call)
         self._calls.add(task)
         task.add_done_callback(self._call_done)
         return True
@@ -349,63 +250,65 @@ class Connection:
             self._calls.discard(task)
         if not task.cancelled() and task.exception() is not None:
             self.server.engine.metrics.count("live_errors")
-            logger.error(
-                "a call of connection %s failed", self.id, exc_info=task.exception()
-            )
+            logger.error("a call of %s failed", self.id, exc_info=task.exception())
         self.flush()
 
+    # -- how it ends ---------------------------------------------------------------------
+
+    def end(self, code: Code) -> None:
+        """End the connection; the client is told why."""
+        self.session.end(code)
+        self.flush()
+
+    def disconnect(self, code: Code) -> None:
+        """See `redis_pubsub.web.connections.Connection`."""
+        self.end(code)
+
+    def _too_slow(self) -> None:
+        """The client does not take what it is sent: it comes back, and recovers."""
+        self.server.engine.metrics.count("slow_disconnects")
+        self.session.end(Disconnects.SLOW)
+        self._close(Disconnects.SLOW)
+
     def _close(self, code: Code) -> None:
-        self.server.engine.metrics.count("live_disconnects")
-        self.line.end(code)
-        self._release()
+        if self._release():
+            self.server.engine.metrics.count("live_disconnects")
+            self.line.end(code)
 
-    def left(self) -> None:
-        """The client is gone; idempotent."""
+    def closed(self) -> None:
+        """The line is closed on both sides; idempotent."""
         self.session.end(Disconnects.WRITE_ERROR)
-        self.line.abort()
         self._release()
+        self.line.outlet.shut()
+        self.server.closed(self)
+        if self._ended is not None:
+            self._ended.set()
 
-    def _release(self) -> None:
-        """Nothing of the connection stays; idempotent."""
+    def _release(self) -> bool:
+        """Nothing of the connection stays in the process; whether anything did."""
         if not self.server.remove(self):
-            return
+            return False
         if self._patience is not None:
             self._patience.cancel()
         if self._seat is not None:
             self.server.wheel.discard(self, self._seat)
-        for timer in (self._timers or {}).values():
-            timer.cancel()
+        if self._expiries is not None:
+            self._expiries.clear()
         for task in self._calls or ():
             task.cancel()
         for channel in list(self.session.channels):
-            self.server.engine.hub.leave(channel, self.listener)
-            self.server.presence.exit(self, channel)
-        self.session.channels.clear()
-
-    # -- saying goodbye, see `redis_pubsub.web.connections.Connection` -------------------
+            self.leave(channel)
+        return True
 
     async def go_away(self, code: int, reason: str) -> None:
+        """See `redis_pubsub.web.connections.Connection`."""
         self._ended = asyncio.Event()
         self.end(Disconnects.SHUTDOWN)
         await self._ended.wait()
 
     def hang_up(self, code: int, reason: str) -> None:
+        """See `redis_pubsub.web.connections.Connection`."""
         if self.session.ending is None:
             self.end(Disconnects.SHUTDOWN)
         else:
             self.line.abort()
-
-    def closed(self) -> None:
-        """The line is closed on both sides."""
-        self.left()
-        self.server.closed(self)
-        if self._ended is not None:
-            self._ended.set()
-
-
-def _leading_subscribes(commands: list[Command]) -> list[Command]:
-    count = next(
-        (i for i, command in enumerate(commands) if command.subscribe is None),
-        len(commands),
-    )
-    return commands[:count]

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
@@ -22,7 +22,7 @@ from ...exceptions import BrokerUnavailable, PositionLost
 from ...hub import Admission, Past
 from ...messages import Position
 from ...options import ChannelOptions
-from .protocol.commands import NO_DATA, SubscribeRequest
+from .protocol.commands import SubscribeRequest
 from .protocol.results import SubscribeResult
 from .protocol.session import REJECT_UNRECOVERED, Heard
 
@@ -55,7 +55,7 @@ class Entry:
     refusal: Code | None = None
     options: ChannelOptions = _NO_OPTIONS
     expires_at: float = 0
-    chan_info: Raw = NO_DATA
+    chan_info: Raw = field(default_factory=Raw)
     by_row: bool = False
     by_token: bool = False
     begins: bool = False

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 from ...codes import Code
 from ...web.outlet import Outlet
 from .protocol.forms import Form
-
-if TYPE_CHECKING:
-    from .connection import Connection
 
 
 class Line(Protocol):
@@ -19,13 +17,13 @@ class Line(Protocol):
         form: How replies travel on it.
         outlet: Where they leave; the hub's path.
         session: What a stream's posts are known by; ``""`` for a socket.
-        connection: What it is a line of.
+        on_slow: Called when the client does not take what it is sent.
     """
 
     form: Form
     outlet: Outlet
     session: str
-    connection: Connection | None
+    on_slow: Callable[[], None]
 
     def end(self, code: Code) -> None:
         """Tell the client why, after what was written, and close. Never waits."""

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 
 from ... import __version__
 from ...auth import Authorizer
-from ...codes import Code, Disconnects
 from ...engine import ControlEvent, Engine
 from ...messages import personal_channel
 from ...web.connections import Connections
 from ...web.handshake import Gatekeeper
 from .attendance import Attendance
+from .procedures import Procedure
 from .review import Review
-from .rpc import Procedure
 from .wheel import Wheel
 
 if TYPE_CHECKING:
@@ -121,9 +120,6 @@ class LiveServer:
         elif event.kind == "refresh":
             known = (user for user in event.users if user in self._users)
             self._review.look_again(known, entirely=True)
-        elif event.kind == "disconnect":
-            for connection in self._meant(event):
-                connection.end(_disconnect(event))
         elif event.kind == "unsubscribe":
             for connection in self._meant(event):
                 connection.unsubscribe(event.channel)
@@ -133,10 +129,3 @@ class LiveServer:
         if connection is not None:
             return [connection]
         return [each for user in event.users if user for each in self.of_user(user)]
-
-
-def _disconnect(event: ControlEvent) -> Code:
-    """What was asked for, as far as it is something a client understands."""
-    if 3000 <= event.code <= 4999:
-        return Code(event.code, event.reason or Disconnects.FORCE_DISCONNECT.reason)
-    return Disconnects.FORCE_DISCONNECT

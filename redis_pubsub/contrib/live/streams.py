@@ -4,6 +4,8 @@ posts beside it (``emulation``)."""
 from __future__ import annotations
 
 import asyncio
+import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from aiohttp import HttpVersion11, hdrs, web
@@ -14,6 +16,7 @@ from ...web.connections import Connections
 from ...web.keys import ENGINE
 from ...web.outlet import Outlet
 from .connection import Connection
+from .dialogue import hear
 from .emulation import PostOffice
 from .http import allow_origin, body_of
 from .protocol.forms import SSE, SSE_UNCHUNKED, STREAM, STREAM_UNCHUNKED, Form
@@ -43,8 +46,9 @@ class StreamLine:
         self._transport = transport
         self.form = form
         self.session = session
-        self.connection: Connection | None = None
+        self.on_slow: Callable[[], None] = self.abort
         self.outlet = Outlet(transport, limit_bytes, self._too_slow)
+        self.on_flood: Callable[[], None] = self.abort
         self._posts: asyncio.Queue[str] = asyncio.Queue(POSTS_WAITING)
         self._has_ended = asyncio.Event()
 
@@ -53,8 +57,7 @@ class StreamLine:
         try:
             self._posts.put_nowait(data)
         except asyncio.QueueFull:
-            if self.connection is not None:
-                self.connection.end(Disconnects.TOO_MANY_REQUESTS)
+            self.on_flood()
 
     async def next_post(self) -> str | None:
         """The next one; ``None`` once the stream has ended, or its client is gone."""
@@ -88,8 +91,7 @@ class StreamLine:
             self._posts.put_nowait("")
 
     def _too_slow(self) -> None:
-        if self.connection is not None:
-            self.connection.too_slow()
+        self.on_slow()
 
 
 async def http_stream(request: web.Request) -> web.StreamResponse:
@@ -157,6 +159,7 @@ async def _serve(
     if opening:
         line.outlet.write(form.envelop(opening))
     connection = Connection(server, line, credentials)
+    line.on_flood = functools.partial(connection.end, Disconnects.TOO_MANY_REQUESTS)
     office.add(line)
     try:
         await _converse(connection, line, command)
@@ -169,5 +172,5 @@ async def _serve(
 async def _converse(connection: Connection, line: StreamLine, command: bytes) -> None:
     said: bytes | str | None = command
     while said is not None:
-        await connection.hear(said)
+        await hear(connection, said)
         said = await line.next_post()

@@ -14,11 +14,12 @@ from ...web.handshake import BEARER
 from ...web.keys import ENGINE
 from ...web.outlet import Outlet
 from .connection import Connection
+from .dialogue import hear
 from .protocol.forms import WEBSOCKET, Form, websocket_protobuf
 from .server import LiveServer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 JSON = "centrifuge-json"
 PROTOBUF = "centrifuge-protobuf"
@@ -30,13 +31,13 @@ _KINDS = {WSMsgType.TEXT: TEXT, WSMsgType.BINARY: BINARY}
 class SocketLine:
     """A WebSocket as a `Line`."""
 
-    __slots__ = ("_transport", "connection", "form", "outlet", "session")
+    __slots__ = ("_transport", "form", "on_slow", "outlet", "session")
 
     def __init__(self, transport: asyncio.Transport, form: Form, limit_bytes: int) -> None:
         self._transport = transport
         self.form = form
         self.session = ""
-        self.connection: Connection | None = None
+        self.on_slow: Callable[[], None] = self.abort
         self.outlet = Outlet(transport, limit_bytes, self._too_slow)
 
     def end(self, code: Code) -> None:
@@ -54,8 +55,7 @@ class SocketLine:
         self._transport.abort()
 
     def _too_slow(self) -> None:
-        if self.connection is not None:
-            self.connection.too_slow()
+        self.on_slow()
 
 
 async def websocket(request: web.Request) -> web.StreamResponse:
@@ -101,7 +101,7 @@ async def _converse(
         if opcode is None:
             return
         if opcode == form.opcode:
-            await connection.hear(message.data)
+            await hear(connection, message.data)
         else:
             connection.end(Disconnects.BAD_REQUEST)
 

@@ -11,7 +11,7 @@ from typing import Any
 from django.apps import apps
 
 from ...exceptions import HandlerConfigError
-from ..live.rpc import Procedure
+from ..live.procedures import Procedure
 from .handlers import Route
 
 logger = logging.getLogger("redis_pubsub.websockets")

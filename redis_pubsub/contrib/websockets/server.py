@@ -12,7 +12,7 @@ from ...engine import Engine
 from ...web.connections import Connections
 from ...web.keys import ENGINE, PAGES
 from ..live.mount import mount
-from ..live.rpc import Procedure, by_name
+from ..live.procedures import Procedure, by_name
 from ..live.server import LiveServer
 from .discovery import Served, load_handlers
 from .handlers import Route

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import WSCloseCode, web
 from django.core.exceptions import SynchronousOnlyOperation
 
-from ...codes import TRY_AGAIN, Disconnects
+from ...codes import TRY_AGAIN, Code, Disconnects
 from ...engine import Engine
 from ...exceptions import BrokerUnavailable, InvalidChannelName, PubSubError
 from ...readers import SubscriptionManager
@@ -148,6 +148,18 @@ class HandlerConnection:
             self._socket.abandon(code, reason)
         if self._task is not None:
             self._task.cancel()
+
+    @property
+    def id(self) -> str:
+        return self._socket.id
+
+    @property
+    def user_id(self) -> str:
+        return "" if self._user is None else str(self._user.pk)
+
+    def disconnect(self, code: Code) -> None:
+        """See `Connection`: the handler ends as with a client that leaves."""
+        self._socket.abandon(code.code, code.reason)
 
     def _overflowed(self, error: PubSubError) -> None:
         self._engine.metrics.count("slow_disconnects")

@@ -28,6 +28,11 @@ class ClientInfo(Struct, omit_defaults=True):
     chan_info: Raw = NO_DATA
 
 
+def some(data: Raw) -> Raw:
+    """Data for a field: what is empty is left out, which goes by identity."""
+    return data if bytes(data) else NO_DATA
+
+
 class SubscribeResult(Struct, omit_defaults=True):
     """``publications`` are messages here; the codec writes them."""
 

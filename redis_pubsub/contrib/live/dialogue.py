@@ -1,0 +1,114 @@
+"""Carrying out what a client says, command by command, in order."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from ...codes import Disconnects
+from . import calls
+from .connecting import connect, refresh, sub_refresh
+from .connection import Connection
+from .entering import Entering, Entry
+from .protocol.commands import Command
+from .protocol.results import Empty, SubscribeResult
+from .protocol.session import State
+
+logger = logging.getLogger("redis_pubsub.live")
+
+
+async def hear(connection: Connection, data: bytes | str) -> None:
+    """Take a frame, and carry out what is in it; whatever fails ends the connection with a
+    code and a traceback in the log."""
+    try:
+        await _carry_out(connection, connection.session.receive(data))
+    except Exception:
+        connection.server.engine.metrics.count("live_errors")
+        logger.exception("a command of connection %s failed", connection.id)
+        connection.session.end(Disconnects.INTERNAL_ERROR)
+    connection.flush()
+
+
+async def _carry_out(connection: Connection, commands: list[Command]) -> None:
+    done = 0
+    while done < len(commands) and connection.session.ending is None:
+        batch = _leading_subscribes(commands, done)
+        if batch:
+            await _subscribe(connection, batch)
+        else:
+            await _HOW[commands[done].kind](connection, commands[done])
+        connection.flush()
+        if connection.session.state is not State.CONNECTED:
+            # A refused connect: what came along with it is not carried out.
+            return
+        done += len(batch) or 1
+
+
+def _leading_subscribes(commands: list[Command], begin: int) -> list[Command]:
+    """The subscribe commands at a place that follow each other: they go together."""
+    end = begin
+    while end < len(commands) and commands[end].subscribe is not None:
+        end += 1
+    return commands[begin:end]
+
+
+async def _subscribe(connection: Connection, commands: list[Command]) -> None:
+    """Subscribe to several channels at once: one query, one read of each stream."""
+    session, server = connection.session, connection.server
+    begun: list[tuple[Command, Entry]] = []
+    for command in commands:
+        wish = command.subscribe
+        assert wish is not None, "a batch of subscribe commands"
+        wrong = session.begin(wish)
+        if wrong is None:
+            begun.append((command, Entry(wish.channel, wish)))
+        else:
+            session.fail(command, wrong)
+    entered = []
+    changes = server.changes
+    async with Entering(connection, [entry for _, entry in begun]) as entering:
+        await entering.prepare()
+        if session.ending is not None:
+            return
+        for command, entry in begun:
+            outcome = entering.admit(entry)
+            if isinstance(outcome, SubscribeResult):
+                session.subscribed(command, entry.channel, outcome)
+                entered.append(entry)
+            else:
+                session.not_subscribed(command, entry.channel, outcome)
+        connection.flush()
+    if server.changes != changes:
+        # The rows may have changed between being read and being granted.
+        server.look_again(connection.user_id)
+    await connection.entered(entered)
+
+
+async def _unsubscribe(connection: Connection, command: Command) -> None:
+    request = command.unsubscribe
+    assert request is not None, "an unsubscribe command"
+    wrong = connection.session.check_channel(request.channel)
+    if wrong is None:
+        connection.leave(request.channel)
+        connection.session.answer(command, Empty())
+    else:
+        connection.session.fail(command, wrong)
+
+
+async def _ping(connection: Connection, command: Command) -> None:
+    connection.session.answer(command, Empty())
+
+
+_HOW: dict[str, Callable[[Connection, Command], Awaitable[None]]] = {
+    "connect": connect,
+    "unsubscribe": _unsubscribe,
+    "publish": calls.publish,
+    "presence": calls.presence,
+    "presence_stats": calls.presence_stats,
+    "history": calls.history,
+    "rpc": calls.rpc,
+    "send": calls.send,
+    "refresh": refresh,
+    "sub_refresh": sub_refresh,
+    "ping": _ping,
+}
