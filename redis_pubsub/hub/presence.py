@@ -174,7 +174,8 @@ class Presence:
         self._closing.set()
         self._changed.set()
         tasks = [task for task in (self._writer, self._reaper) if task is not None]
-        # Not cancelled: the Redis client has been seen to swallow that. Both look.
+        # Not cancelled: the Redis client sends with `asyncio.wait_for`, which swallows
+        # cancellations before Python 3.12. Both tasks look whether they are to end.
         if tasks:
             await asyncio.wait(tasks)
         self._roster.refuse(BrokerUnavailable(_STOPPING))
