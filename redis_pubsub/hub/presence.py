@@ -210,8 +210,6 @@ class Presence:
     def _gone(self, key: Key) -> None:
         self._lingering.pop(key, None)
         self._roster.exit(key)
-        if self._roster.due > PENDING_MOST:
-            self._abandon()
         if not self._failures:
             self._changed.set()
 
@@ -256,6 +254,8 @@ class Presence:
                 self._metrics.count("presence_errors")
                 self._failures += 1
                 logger.exception("writing presence failed; trying again")
+            if self._failures and self._roster.due > PENDING_MOST:
+                self._abandon()
             await self._until_due()
 
     async def _until_due(self) -> None:
