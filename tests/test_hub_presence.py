@@ -414,7 +414,43 @@ async def test_a_failure_of_ours_is_logged_and_gone_on_from(server, other, caplo
     assert "a bug" in caplog.text
 
 
-async def test_too_many_exits_are_left_to_the_reaper(start, monkeypatch):
+async def test_failed_enters_do_not_pile_up(server, other, monkeypatch):
+    """Each is to be taken back, but not more than memory allows."""
+    monkeypatch.setattr(presence_module, "PENDING_MOST", 10)
+    await server.enter("first")
+    server.store.error = BrokerUnavailable("down")
+
+    results = await asyncio.gather(
+        *(server.enter(f"c{n}") for n in range(20)), return_exceptions=True
+    )
+    server.store.error = None
+    await server.enter("last")
+
+    assert {type(result) for result in results} == {BrokerUnavailable}
+    await other.see("first", "last")
+    assert server.metrics["presence_abandoned"] == 1
+
+
+async def test_a_task_that_somebody_ended_is_begun_again(server, other, until):
+    """Who waited for it is told."""
+    await server.enter("first")
+    server.store.go.clear()
+    entering = asyncio.create_task(server.enter("a"))
+    await until(lambda: server.store.written[-1] == [("enter", "a")])
+
+    (writer,) = (
+        task for task in asyncio.all_tasks() if task.get_name() == "redis-pubsub-presence"
+    )
+    writer.cancel()
+    await asyncio.wait([entering])
+    server.store.go.set()
+    await server.enter("b")
+
+    assert isinstance(entering.exception(), BrokerUnavailable)
+    await other.see("first", "b")
+
+
+async def test_too_many_exits_are_left_to_the_reaper(start, monkeypatch, until):
     """While Redis is down memory is bounded; the leaves come all the same."""
     monkeypatch.setattr(presence_module, "PENDING_MOST", 10)
     server, other = await start(**QUICK), await start(reap_s=0.05)
@@ -424,6 +460,7 @@ async def test_too_many_exits_are_left_to_the_reaper(start, monkeypatch):
 
     for n in range(20):
         server.exit(f"c{n:02}")
+    await until(lambda: server.metrics["presence_abandoned"])
     server.store.error = None
     await server.enter("last")
 

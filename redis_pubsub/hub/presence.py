@@ -174,7 +174,8 @@ class Presence:
         self._closing.set()
         self._changed.set()
         tasks = [task for task in (self._writer, self._reaper) if task is not None]
-        # Not cancelled: the Redis client has been seen to swallow that. Both look.
+        # Not cancelled: the Redis client sends with `asyncio.wait_for`, which swallows
+        # cancellations before Python 3.12. Both tasks look whether they are to end.
         if tasks:
             await asyncio.wait(tasks)
         self._roster.refuse(BrokerUnavailable(_STOPPING))
@@ -209,8 +210,6 @@ class Presence:
     def _gone(self, key: Key) -> None:
         self._lingering.pop(key, None)
         self._roster.exit(key)
-        if self._roster.due > PENDING_MOST:
-            self._abandon()
         if not self._failures:
             self._changed.set()
 
@@ -255,6 +254,8 @@ class Presence:
                 self._metrics.count("presence_errors")
                 self._failures += 1
                 logger.exception("writing presence failed; trying again")
+            if self._failures and self._roster.due > PENDING_MOST:
+                self._abandon()
             await self._until_due()
 
     async def _until_due(self) -> None:

@@ -67,6 +67,7 @@ class Roster:
     def __init__(self) -> None:
         self._there: dict[Key, Entry] = {}
         self._due: dict[Key, Entry] = {}
+        # Whoever is waited for is due.
         self._waiting: dict[Key, asyncio.Future[None]] = {}
         self._on_channel: Counter[str] = Counter()
         self._emptied: set[str] = set()
@@ -113,23 +114,23 @@ class Roster:
     def take(self, limit: int) -> Batch:
         """What to write now: those that somebody waits for come first."""
         batch = Batch()
-        waited = [key for key in self._waiting if key in self._due]
-        for key in list(islice(chain(waited, self._due), limit + len(waited))):
-            if key in self._due and len(batch.entries) < limit:
-                batch.entries[key] = self._due.pop(key)
-                if key in self._there:
-                    batch.entering.add(key)
-                waiting = self._waiting.pop(key, None)
-                if waiting is not None:
-                    batch.waiting.append(waiting)
-        # A channel stays listed until nothing is left to be removed from it.
-        unsettled = {channel for channel, _ in chain(self._due, batch.entries)}
-        batch.emptied = {
-            channel
-            for channel in self._emptied - unsettled
-            if channel not in self._on_channel
-        }
-        self._emptied &= unsettled
+        others = (key for key in self._due if key not in self._waiting)
+        for key in list(islice(chain(self._waiting, others), limit)):
+            batch.entries[key] = self._due.pop(key)
+            if key in self._there:
+                batch.entering.add(key)
+            waiting = self._waiting.pop(key, None)
+            if waiting is not None:
+                batch.waiting.append(waiting)
+        if self._emptied and not self._due:
+            # A channel stays listed until all that was to be removed from it is.
+            unsettled = {channel for channel, _ in batch.entries}
+            batch.emptied = {
+                channel
+                for channel in self._emptied - unsettled
+                if channel not in self._on_channel
+            }
+            self._emptied &= unsettled
         return batch
 
     def written(self, batch: Batch) -> None:
@@ -148,7 +149,11 @@ class Roster:
 
     def forget_exits(self) -> None:
         """Tell Redis nothing more of those who have left."""
-        self._due = {key: entry for key, entry in self._due.items() if key in self._there}
+        self._due = {
+            key: entry
+            for key, entry in self._due.items()
+            if key in self._there or key in self._waiting
+        }
         self._emptied.clear()
 
     def refuse(self, error: BrokerUnavailable) -> None:
