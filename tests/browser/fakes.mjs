@@ -183,11 +183,14 @@ export class World {
   complaints = [];
   network = new FakeFetch();
   page = new FakePage();
+  /** What chance gives; 0 for the shortest waits, nearly 1 for the longest. */
+  random = 0.5;
 
   constructor() {
     FakeWebSocket.all = [];
     FakeEventSource.all = [];
     mock.timers.enable({ apis: ["setTimeout", "Date"], now: 1_000_000 });
+    mock.method(Math, "random", () => this.random);
     globalThis.reportError = (error) => this.complaints.push(error);
   }
 

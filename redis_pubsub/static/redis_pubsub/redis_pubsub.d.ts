@@ -185,7 +185,7 @@ export interface LiveOptions {
   url?: string | URL;
   /** Where commands go while server-sent events are in use. Default: the page's. */
   emulation?: string | URL;
-  /** Asked when there is no token, when it has expired and shortly after it ran out. */
+  /** Asked when there is no token, when the server calls it expired, and at its expiry. */
   getToken?: () => string | Promise<string>;
   token?: string;
   /** Goes with the connect command. */
@@ -291,7 +291,7 @@ export class Live {
   history<Data = any>(channel: string, options?: HistoryOptions): Promise<HistoryResult<Data>>;
 }
 
-/** The page's one `Live`, of the module and the classic script alike; the first call's options count. */
+/** The page's one `Live`, also for a classic script; the first call's options count. */
 export function live(options?: LiveOptions): Live;
 
 /** One user of a channel, however many tabs are open. */

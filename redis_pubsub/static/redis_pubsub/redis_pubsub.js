@@ -1,6 +1,6 @@
 // Live channels. Contract: redis_pubsub.d.ts; "_name" is for this file only.
 
-// Those acted on here.
+// Those this module acts on.
 const codes = {
   errors: { token_expired: 109 },
   disconnects: { expired: 3005, state_invalidated: 3014 },
@@ -199,8 +199,9 @@ class Credential {
   }
 
   mayRetry({ code, temporary }) {
-    if (code === codes.errors.token_expired) this.drop();
-    return temporary || this.isMissing;
+    const isExpired = code === codes.errors.token_expired;
+    if (isExpired) this.drop();
+    return temporary || (isExpired && this.isMissing);
   }
 
   /** Rejects with a LiveError. */
@@ -604,7 +605,7 @@ class Live extends Emitter {
 
   #lastId = 0; // never restarts
   #pending = new Map();
-  #waiting = new Set(); // for a connection
+  #waiting = new Set(); // calls, for a connection
 
   #subscriptions = new Map();
   #feeds = new Map(); // the server's own subscriptions
@@ -886,7 +887,7 @@ class Live extends Emitter {
 
   _lost(code, reason, isUrgent = false) {
     const livedMs = this.#state === "connected" ? Date.now() - this.#connectedAt : 0;
-    // What ends at once was no success.
+    // What ends at once was no success: a failing server is asked ever less often.
     if (livedMs >= this._options.timeout) this.#retry.reset();
     this.#drop();
     if (isUrgent) this.#retry.in(0);
