@@ -159,6 +159,16 @@ class LiveOptions:
     anonymous: bool = False
     token_key: str = ""
 
+    @property
+    def base_path(self) -> str:
+        """``path`` with one slash before and none behind."""
+        return "/" + self.path.strip("/")
+
+    @property
+    def emulation_path(self) -> str:
+        """Where streams' posts go: beside the endpoint, where client libraries look."""
+        return self.base_path.rpartition("/")[0] + "/emulation"
+
 
 LIMIT_NAMES = frozenset(f.name for f in fields(Limits))
 

@@ -13,17 +13,10 @@ from .websocket import websocket
 
 def mount(app: web.Application, options: LiveOptions) -> None:
     """Add the live endpoint's addresses."""
-    path = "/" + options.path.strip("/")
-    posts = emulation_path(options)
+    path, posts = options.base_path, options.emulation_path
     app.router.add_route("GET", f"{path}/websocket", websocket)
     app.router.add_route("GET", f"{path}/sse", sse)
     app.router.add_route("POST", f"{path}/http_stream", http_stream)
     app.router.add_route("POST", posts, emulation)
     for with_preflight in (f"{path}/http_stream", posts):
         app.router.add_route("OPTIONS", with_preflight, preflight)
-
-
-def emulation_path(options: LiveOptions) -> str:
-    """Beside the endpoint, where the client libraries look for it."""
-    parent = "/" + options.path.strip("/").rpartition("/")[0]
-    return parent.rstrip("/") + "/emulation"
