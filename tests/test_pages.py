@@ -40,15 +40,17 @@ def positions(html):
 def elsewhere(function):
     """Run in another thread, as another request would."""
 
-    def run():
-        try:
-            function()
-        finally:
-            connections.close_all()
-
-    thread = threading.Thread(target=run)
+    thread = threading.Thread(target=then_closed, args=[function])
     thread.start()
     thread.join()
+
+
+def then_closed(function, *args):
+    """Call, and leave no connection behind in the thread."""
+    try:
+        return function(*args)
+    finally:
+        connections.close_all()
 
 
 def say(body):
@@ -137,9 +139,9 @@ async def test_what_is_said_between_the_query_and_the_page_arrives(
     pages, serve, until, page
 ):
     """The position is read before the data, so the two overlap and nothing is missed."""
-    await sync_to_async(say)("before")
+    await sync_to_async(then_closed)(say, "before")
 
-    answer = await sync_to_async(pages.get)(f"/{page}/1/")
+    answer = await sync_to_async(then_closed)(pages.get, f"/{page}/1/")
 
     html = answer.content.decode()
     assert "before" in html and "between" not in html
@@ -169,9 +171,9 @@ async def test_under_repeatable_read_nothing_falls_between_either(
     repeatable_read, pages, serve, until, page
 ):
     """ATOMIC_REQUESTS: the transaction's state is taken after the position was read."""
-    await sync_to_async(say)("before")
+    await sync_to_async(then_closed)(say, "before")
 
-    answer = await sync_to_async(pages.get)(f"/{page}/1/")
+    answer = await sync_to_async(then_closed)(pages.get, f"/{page}/1/")
 
     html = answer.content.decode()
     assert "before" in html and "between" not in html
