@@ -107,9 +107,9 @@ class Authorizer:
             )
         )
         unknown = set()
-        for (channel, _), answer in zip(wishes, answers, strict=True):
+        for (channel, token), answer in zip(wishes, answers, strict=True):
             if answer is None:
-                is_open = user is not None
+                is_open = user is not None or bool(token)
             else:
                 is_open = answer and self._is_unknown(channel)
             if is_open:

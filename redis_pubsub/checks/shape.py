@@ -15,7 +15,7 @@ from typing import Any, get_type_hints
 from django.core.checks import CheckMessage
 
 from ..conf import Config
-from ..options import ChannelOptions, Limits
+from ..options import ChannelOptions, Limits, LiveOptions
 from .report import at, closest, error, listed
 
 Values = Mapping[str, Any]
@@ -114,7 +114,7 @@ def _kinds(options: type[Any]) -> dict[str, Kind]:
 
 CHANNEL_KINDS = _kinds(ChannelOptions)
 LIMIT_KINDS = _kinds(Limits)
-LIVE_KINDS = {"enabled": _FLAG, "path": _TEXT, "anonymous": _FLAG, "token_key": _TEXT}
+LIVE_KINDS = _kinds(LiveOptions)
 KINDS = {
     **{
         # A list at the top may be written as one string; see ``conf.read``.

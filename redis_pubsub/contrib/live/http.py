@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from aiohttp import hdrs, web
 
 from ...web.handshake import Gatekeeper
 from ...web.keys import ENGINE
+
+BODY_S = 15.0
+"""How long a body may take to arrive."""
 
 
 async def body_of(request: web.Request, limit_bytes: int) -> bytes:
@@ -13,13 +18,25 @@ async def body_of(request: web.Request, limit_bytes: int) -> bytes:
 
     Raises:
         web.HTTPRequestEntityTooLarge: It is over the limit.
+        web.HTTPRequestTimeout: It does not come.
     """
     body = bytearray()
-    async for part in request.content.iter_any():
-        body += part
-        if len(body) > limit_bytes:
-            raise web.HTTPRequestEntityTooLarge(max_size=limit_bytes, actual_size=len(body))
+    try:
+        async with asyncio.timeout(BODY_S):
+            async for part in request.content.iter_any():
+                body += part
+                if len(body) > limit_bytes:
+                    raise web.HTTPRequestEntityTooLarge(
+                        max_size=limit_bytes, actual_size=len(body)
+                    )
+    except TimeoutError:
+        raise web.HTTPRequestTimeout from None
     return bytes(body)
+
+
+async def not_allowed(request: web.Request) -> web.StreamResponse:
+    """Another method than the endpoint's."""
+    raise web.HTTPMethodNotAllowed(request.method, [])
 
 
 def allow_origin(request: web.Request, response: web.StreamResponse) -> None:

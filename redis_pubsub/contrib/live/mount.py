@@ -6,7 +6,7 @@ from aiohttp import web
 
 from ...options import LiveOptions
 from .emulation import emulation
-from .http import preflight
+from .http import not_allowed, preflight
 from .streams import http_stream, sse
 from .websocket import websocket
 
@@ -20,3 +20,7 @@ def mount(app: web.Application, options: LiveOptions) -> None:
     app.router.add_route("POST", posts, emulation)
     for with_preflight in (f"{path}/http_stream", posts):
         app.router.add_route("OPTIONS", with_preflight, preflight)
+    # Not Django's: its 404 would say that nothing is here.
+    for each in ("websocket", "sse", "http_stream"):
+        app.router.add_route("*", f"{path}/{each}", not_allowed)
+    app.router.add_route("*", posts, not_allowed)

@@ -20,20 +20,24 @@ from ...web.keys import ENGINE
 KEEPALIVE_S = 75.0
 SHUTDOWN_S = 10.0
 _UNPRINTABLE = dict.fromkeys((*range(32), *range(127, 160)))
-_token = re.compile(r"([?&]token=)[^&\s\"]*")
+# The live endpoint's streams carry their connect command, and in it a token.
+_SECRETS = ("token", "cf_connect")
+_secret = re.compile(r"([?&](?:token|cf_connect)=)[^&\s\"]*")
+MAX_LINE_BYTES = 65_536
+"""Of a request line: that of a stream holds a whole command."""
 
 
 class RedactingAccessLogger(AccessLogger):
-    """Writes ``token=…`` where a query carries a token."""
+    """Writes ``token=…`` where a query carries a token, or a command that may hold one."""
 
     @staticmethod
     def _format_r(request: web.BaseRequest, *args: Any) -> str:
         version = f"HTTP/{request.version.major}.{request.version.minor}"
         path = request.path_qs
-        if "token" in request.query:
+        if any(name in request.query for name in _SECRETS):
             # However the name was spelt: by what it decodes to.
             pairs = [
-                f"{name}=…" if name == "token" else f"{name}={value}"
+                f"{name}=…" if name in _SECRETS else f"{name}={value}"
                 for name, value in parse_qsl(request.rel_url.raw_query_string)
             ]
             path = f"{request.rel_url.raw_path}?{'&'.join(pairs)}"
@@ -41,7 +45,7 @@ class RedactingAccessLogger(AccessLogger):
 
     @staticmethod
     def _format_referer(request: web.BaseRequest) -> str:
-        return _token.sub(r"\1…", request.headers.get("Referer", "-"))
+        return _secret.sub(r"\1…", request.headers.get("Referer", "-"))
 
 
 class Runner(web.AppRunner):
@@ -74,6 +78,7 @@ class Runner(web.AppRunner):
             # Django sees bodies as they were sent, and their size is what limits measure.
             auto_decompress=False,
             keepalive_timeout=KEEPALIVE_S,
+            max_line_size=MAX_LINE_BYTES,
             shutdown_timeout=SHUTDOWN_S,
         )
         self._drain_s = drain_s
