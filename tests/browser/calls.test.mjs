@@ -128,7 +128,7 @@ test("calls made before the connection stands wait for it, in order", async () =
   assert.deepEqual(ends, [{ value: undefined }, { value: undefined }, { value: 3 }]);
 });
 
-test("a call waits for a connection no longer than for a reply, and is then not sent", async () => {
+test("a call waits for a connection no longer than for a reply", async () => {
   const live = await world.connected();
   await world.socket.lose();
   await pass(600);
@@ -158,6 +158,25 @@ test("calls that wait are rejected when the server sends the client away", async
   const end = outcome(live.rpc("now"));
   await world.socket.lose(3500, "invalid token");
   assert.equal(end.error.code, 13);
+});
+
+test("calls that waited go out once, and never after they failed", async () => {
+  const live = await world.dialled();
+  outcome(live.rpc("once"));
+  await world.welcome();
+  assert.equal(world.socket.taken("rpc").length, 1);
+  await world.socket.lose();
+  assert.equal((await world.back()).length, 1);
+  assert.deepEqual(world.socket.take(), []);
+
+  await world.socket.lose();
+  outcome(live.rpc("never"));
+  live.disconnect();
+  live.connect();
+  await pass(1);
+  await world.socket.open();
+  await world.welcome();
+  assert.deepEqual(world.socket.take(), []);
 });
 
 test("what JSON cannot say rejects the call alone", async () => {

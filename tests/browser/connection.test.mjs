@@ -122,6 +122,36 @@ test("a disconnect in the state listener of a loss is the last word", async () =
   assert.equal(world.sockets.length, 1);
 });
 
+test("connect while connecting or connected changes nothing", async () => {
+  const live = await world.dialled();
+  live.connect();
+  await world.welcome();
+  live.connect();
+  await pass(SECOND);
+  assert.equal(world.sockets.length, 1);
+  assert.equal(live.state, "connected");
+});
+
+test("a Live that was disconnected before it began does not begin by itself", async () => {
+  const live = world.live();
+  live.disconnect();
+  live.subscribe("news");
+  outcome(live.rpc("now"));
+  await pass(SECOND);
+  assert.equal(world.sockets.length, 0);
+  assert.equal(live.state, "disconnected");
+});
+
+test("a client that was sent away does not return for a call", async () => {
+  const live = await world.connected();
+  await world.socket.lose(3500, "invalid token");
+  const end = outcome(live.rpc("now"));
+  live.subscribe("news");
+  await pass(SECOND);
+  assert.equal(end.error.code, 13);
+  assert.equal(world.sockets.length, 1);
+});
+
 // -- pings
 
 test("a ping is answered when the server wants it", async () => {
@@ -313,6 +343,16 @@ test("a page that becomes visible does not wait for the backoff", async () => {
   await world.socket.lose();
   await world.page.turn("visible");
   await pass(1);
+  assert.equal(world.sockets.length, 2);
+});
+
+test("what cuts a wait short does not open a second socket later", async () => {
+  world.random = LONGEST;
+  await world.connected();
+  await world.socket.lose();
+  await world.page.fire("online");
+  await world.page.turn("visible");
+  await pass(SECOND);
   assert.equal(world.sockets.length, 2);
 });
 
@@ -540,6 +580,14 @@ test("a connection that ended is not refreshed, however late the token comes", a
   give("late");
   await settle();
   assert.deepEqual(world.socket.take(), []);
+});
+
+test("a connection that is lost before its expiry asks for no token then", async () => {
+  const getToken = mock.fn(async () => "t");
+  await world.connected({ token: "t", getToken }, { expires: true, ttl: 1 });
+  await world.socket.lose();
+  await pass(2 * SECOND);
+  assert.equal(getToken.mock.callCount(), 0);
 });
 
 test("without getToken an expiring connection is left to the server", async () => {

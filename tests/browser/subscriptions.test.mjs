@@ -123,6 +123,23 @@ test("off takes one handler off and leaves the other", async () => {
   assert.equal(subscription.state, "subscribed");
 });
 
+test("a channel that is subscribed is not asked for again", async () => {
+  const { live } = await following();
+  live.subscribe("news", () => {});
+  await settle();
+  assert.deepEqual(world.socket.take(), []);
+});
+
+test("a subscribe that was lost with its connection is asked again", async () => {
+  const live = await world.connected();
+  const subscription = live.subscribe("news");
+  await settle();
+  await world.socket.lose();
+  const { id } = await resubscribe();
+  await world.socket.say({ id, subscribe: {} });
+  assert.equal(subscription.state, "subscribed");
+});
+
 // -- publications
 
 test("a publication says which object it is of, by its tags", async () => {
@@ -188,6 +205,20 @@ test("a publication before the subscribe reply is not heard", async () => {
   await settle();
   await world.socket.say(pub("news", 1));
   assert.deepEqual(publications, []);
+});
+
+test("nothing else is heard before the subscribe reply either", async () => {
+  const live = await world.connected();
+  const subscription = live.subscribe("news");
+  const joins = heard(subscription, "join");
+  await settle();
+  const unsubscribe = { code: 2000, reason: "of before" };
+  await world.socket.say(
+    { push: { channel: "news", join: { info: { user: "7", client: "c9" } } } },
+    { push: { channel: "news", unsubscribe } },
+  );
+  assert.deepEqual(joins, []);
+  assert.equal(subscription.state, "subscribing");
 });
 
 test("a reply and its first publication may share a frame", async () => {
@@ -393,6 +424,36 @@ test("a temporary error to subscribe is tried again after a backoff", async () =
   await pass(600);
   assert.equal(world.socket.taken("subscribe").length, 1);
   assert.equal(subscription.state, "subscribing");
+});
+
+test("a new connection does not wait for a subscription's backoff", async () => {
+  const live = await world.connected({ minDelay: 20_000 });
+  live.subscribe("news");
+  await settle();
+  const [{ id }] = world.socket.take();
+  world.random = 0.9;
+  await world.socket.say({ id, error: { code: 100, message: "internal", temporary: true } });
+  await world.page.fire("offline");
+  await world.page.fire("online");
+  assert.equal((await world.back()).length, 2);
+});
+
+test("a subscription that stood makes the next wait short again", async () => {
+  const live = await world.connected();
+  live.subscribe("news");
+  await settle();
+  world.random = 0.999;
+  const error = { code: 100, message: "internal", temporary: true };
+  for (const wait of [500, 1000, 2000]) {
+    await world.socket.say({ id: world.socket.take()[0].id, error });
+    await pass(wait);
+  }
+  await world.subscribed();
+  const unsubscribe = { code: 2500, reason: "insufficient state" };
+  await world.socket.say({ push: { channel: "news", unsubscribe } });
+  await world.socket.say({ id: world.socket.take()[0].id, error });
+  await pass(500);
+  assert.equal(world.socket.taken("subscribe").length, 1);
 });
 
 test("a subscribe that waits for its turn is not asked twice over a reconnect", async () => {
@@ -615,12 +676,13 @@ test("a channel may be subscribed again at once, in order", async () => {
 
 test("the reply to a subscribe of before does not serve the one of after", async () => {
   const live = await world.connected();
-  live.subscribe("news").unsubscribe();
+  const first = live.subscribe("news");
+  first.unsubscribe();
   const second = live.subscribe("news");
   await settle();
   const [before, , after] = world.socket.take();
   await world.socket.say({ id: before.id, subscribe: {} });
-  assert.equal(second.state, "subscribing");
+  assert.deepEqual([first.state, second.state], ["unsubscribed", "subscribing"]);
   await world.socket.say({ id: after.id, subscribe: {} });
   assert.equal(second.state, "subscribed");
 });
@@ -634,6 +696,17 @@ test("unsubscribe before anything was asked asks nothing", async () => {
   await world.socket.open();
   assert.equal(world.socket.take().length, 1);
   assert.equal(ready.error.code, 0);
+});
+
+test("unsubscribe while a token is fetched asks nothing", async () => {
+  const live = world.live();
+  const getToken = () => new Promise(() => {});
+  const subscription = live.subscribe("news", null, { getToken });
+  await pass(1);
+  subscription.unsubscribe();
+  await world.socket.open();
+  assert.equal(subscription.state, "unsubscribed");
+  assert.equal(world.socket.take().length, 1);
 });
 
 test("an unsubscribe that fails is a lost connection", async () => {
@@ -716,6 +789,24 @@ test("a server's subscription that is gone after a reconnect has ended", async (
   await world.socket.lose();
   const [{ connect }] = await world.back();
   assert.deepEqual(connect.subs, {});
+});
+
+test("close 3014 makes the recovery of the server's subscriptions fail too", async () => {
+  await world.connected({}, { subs: SUBS });
+  await world.socket.lose(3014, "state invalidated");
+  const [{ connect }] = await world.back();
+  assert.deepEqual(connect.subs, { "user:7": { recover: true, epoch: "_", offset: 4 } });
+});
+
+test("a disconnect in the middle of a recovery is the end of it", async () => {
+  const live = await world.connected({}, { subs: SUBS });
+  const publications = heard(live, "publication");
+  live.on("publication", () => live.disconnect());
+  await world.socket.lose();
+  const missed = [5, 6].map((offset) => ({ data: offset, offset }));
+  const recovered = { ...HISTORY, offset: 4, recovered: true, publications: missed };
+  await world.back({ subs: { "user:7": recovered } });
+  assert.equal(publications.length, 1);
 });
 
 test("the server may add and end a subscription while connected", async () => {

@@ -156,7 +156,6 @@ class Feed {
   }
 
   lose(reason) {
-    this.#isOpen = false;
     if (this.#wasOpen) this.#tell("reset", { reason });
   }
 
@@ -213,7 +212,6 @@ class Credential {
   }
 
   granted({ expires, ttl }) {
-    this.release();
     if (expires && this.#getToken) this.#renewIn(ttl * 1000);
   }
 
@@ -340,9 +338,7 @@ class Transport {
   }
 
   _ended(code, reason) {
-    if (this._isClosed) return;
-    this.close();
-    this._live._closed(code, reason);
+    if (!this._isClosed) this._live._closed(code, reason);
   }
 }
 
@@ -417,7 +413,8 @@ class EventSourceTransport extends Transport {
       body: JSON.stringify({ ...this.#session, data }),
       signal: this.#end.signal,
     };
-    const { status } = await fetch(endpoints.emulation, request).catch(() => ({ status: 503 }));
+    const noAnswer = () => ({ status: 503 });
+    const { status } = await fetch(endpoints.emulation, request).catch(noAnswer);
     clearTimeout(timer);
     if (status === 404 || status >= 500) this._ended(0);
   }
@@ -910,7 +907,6 @@ class Live extends Emitter {
     this.#transport?.close();
     this.#transport = this.#dial = undefined;
     this.#retry.cancel();
-    clearTimeout(this.#watch);
     this.#welcome = {};
     this.#credential.release();
     for (const feed of this.#feeds.values()) feed.pause();
