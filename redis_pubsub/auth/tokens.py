@@ -36,6 +36,9 @@ class ExpiredToken(InvalidToken):
     """A good token whose time is over."""
 
 
+_NO_INFO = Raw()
+
+
 class Claims(msgspec.Struct, omit_defaults=True):
     """What a token says.
 
@@ -51,7 +54,8 @@ class Claims(msgspec.Struct, omit_defaults=True):
     channel: str = ""
     exp: float = 0
     nbf: float = 0
-    info: Raw = Raw()
+    # What is empty is left out, which goes by identity.
+    info: Raw = _NO_INFO
 
 
 class _Header(msgspec.Struct):
@@ -139,7 +143,7 @@ def _token(claims: Claims) -> str:
 
 
 def _raw(info: Any) -> Raw:
-    return Raw() if info is None else Raw(msgspec.json.encode(info))
+    return _NO_INFO if info is None else Raw(msgspec.json.encode(info))
 
 
 def _digest(key: str, signed: bytes) -> bytes:

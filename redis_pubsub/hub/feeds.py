@@ -36,6 +36,9 @@ class Feed:
         self.held_bytes = 0
         self.looked_arrived = -1
         self.looked_at = 0.0
+        # For clients that skip to it after they were slow.
+        self.keeps_newest = False
+        self.newest: Message | None = None
         self.log: Log | None = None
         self.holds = 0
         self.forgetting: asyncio.TimerHandle | None = None

@@ -45,6 +45,8 @@ class Flusher:
     def add(self, feed: Feed, message: Message) -> None:
         """Give a message to a channel's listeners at the end of this turn."""
         feed.arrived += 1
+        if feed.keeps_newest:
+            feed.newest = message
         feed.pending.append(message)
         self.backlog_bytes += len(message.raw)
         if not feed.is_flushing:

@@ -6,11 +6,14 @@ Writing is ``flusher``'s, that nothing is missing ``continuity``'s.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
+from collections.abc import Callable
 
 from ..broker import Broker
 from ..exceptions import MalformedMessage
-from ..messages import Position
+from ..frames import Framing
+from ..messages import Message, Position
 from ..metrics import Metrics, Occasionally
 from ..wire import Envelope
 from .admission import Admission, drop_log, keep_log
@@ -19,6 +22,7 @@ from .continuity import Continuity
 from .feeds import Feed
 from .flusher import Flusher
 from .listeners import Listener
+from .lossy import LATEST, Tap, Taps
 
 logger = logging.getLogger("redis_pubsub.hub")
 
@@ -51,6 +55,7 @@ class Hub:
         self._loop = asyncio.get_running_loop()
         self._leaves: set[asyncio.Task[None]] = set()
         self._may_log = Occasionally()
+        self.taps = Taps(metrics)
         self._flusher = Flusher(broker, metrics)
         self.catch_up = CatchUp(broker, metrics, recovery_messages)
         self._continuity = Continuity(
@@ -71,6 +76,7 @@ class Hub:
             if feed.forgetting is not None:
                 feed.forgetting.cancel()
         self._flusher.close()
+        self.taps.close()
         self._continuity.close()
         for task in self._leaves:
             task.cancel()
@@ -133,6 +139,42 @@ class Hub:
     def admission(self, channel: str) -> Admission:
         """A way in that begins at a position; see `Admission`."""
         return Admission(self, channel)
+
+    def tap(
+        self,
+        channel: str,
+        policy: str,
+        *,
+        framing: Framing,
+        write: Callable[[bytes], None],
+        is_full: Callable[[], bool],
+        on_gap: Callable[[], None],
+    ) -> Tap:
+        """A way to a client that may miss some of a channel; see `Tap`.
+
+        Args:
+            channel: Which; the client listens to it meanwhile.
+            policy: ``"latest"`` or ``"drop"``.
+            framing: Makes a frame of a message.
+            write: The way to the client.
+            is_full: Whether the client is behind.
+            on_gap: Told of missed messages, with ``"drop"``.
+        """
+        is_latest = policy == LATEST
+        if is_latest:
+            self._stay(channel).keeps_newest = True
+        return Tap(
+            self.taps,
+            framing=framing,
+            write=write,
+            is_full=is_full,
+            newest=functools.partial(self._newest, channel) if is_latest else None,
+            on_gap=on_gap,
+        )
+
+    def _newest(self, channel: str) -> Message | None:
+        feed = self._feeds.get(channel)
+        return None if feed is None or feed.is_flushing else feed.newest
 
     def hold(self, channel: str) -> Feed:
         """Keep a channel, and what arrives on it, until `release`."""

@@ -147,7 +147,9 @@ class SubscriptionManager:
 
         def make(subscription: Subscription) -> Reader:
             name = subscription.channel.name
-            return FrameReader(name, ws.write_frames, framing, subscription, self)
+            return FrameReader(
+                name, ws.write_frames, framing, subscription, self, _is_full(ws)
+            )
 
         return self._begin(self._follow(str(subscriber.pk), make))
 
@@ -179,7 +181,11 @@ class SubscriptionManager:
         for channel in channels:
             subscription = channel if isinstance(channel, Subscription) else None
             name = _name_of(channel)
-            readers.append(FrameReader(name, ws.write_frames, framing, subscription, self))
+            readers.append(
+                FrameReader(
+                    name, ws.write_frames, framing, subscription, self, _is_full(ws)
+                )
+            )
         self.add(*readers)
         return self._begin(self._start(readers))
 
@@ -277,6 +283,12 @@ class SubscriptionManager:
                 self.add(reader)
                 added.append(reader)
         await self._start(added)
+
+
+def _is_full(ws: Any) -> Callable[[], bool] | None:
+    """Whether a socket's client is behind, if it can say."""
+    is_full: Callable[[], bool] | None = getattr(ws, "is_full", None)
+    return is_full
 
 
 def _name_of(channel: str | Channel | Subscription) -> str:

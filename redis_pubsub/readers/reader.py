@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import types
 from collections import deque
@@ -13,6 +14,7 @@ from django.apps import apps
 
 from ..exceptions import NoCallback, ReaderTooSlow
 from ..frames import Framing, payload_frame
+from ..hub.lossy import DROP, LATEST, Tap
 from ..messages import Message
 from .base import Reader
 from .delivery import Deliveries, is_async
@@ -152,6 +154,7 @@ class FrameReader(Reader):
         channel_name: Which channel.
         write: Takes the bytes of one or more frames.
         framing: Makes a frame of a message; shared by all sockets that use it.
+        is_full: Whether the socket's client is behind.
     """
 
     def __init__(
@@ -161,7 +164,32 @@ class FrameReader(Reader):
         framing: Framing = payload_frame,
         subscription: Subscription | None = None,
         manager: SubscriptionManager | None = None,
+        is_full: Callable[[], bool] | None = None,
     ) -> None:
         super().__init__(channel_name, subscription, manager)
         self.framing = framing
         self.write = write
+        self._is_full = is_full
+        self._tap: Tap | None = None
+
+    async def listen(self) -> asyncio.Future[None]:
+        """See `Reader.listen`; a slow socket gets what the channel option ``slow`` says."""
+        manager = await self.get_manager()
+        engine = await manager.get_engine()
+        policy = engine.config.channel_options(self.channel_name).slow
+        if policy in (LATEST, DROP) and self._is_full is not None and self._tap is None:
+            self._tap = engine.hub.tap(
+                self.channel_name,
+                policy,
+                framing=self.framing,
+                write=self.write,
+                is_full=self._is_full,
+                on_gap=functools.partial(self.position_lost, self.channel_name),
+            )
+            self.write = self._tap.write
+        return await super().listen()
+
+    def _leave(self) -> None:
+        if self._tap is not None and self.engine is not None:
+            self.engine.hub.taps.forget(self._tap)
+        super()._leave()

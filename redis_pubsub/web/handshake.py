@@ -119,7 +119,9 @@ class Gatekeeper:
     def _check_origin(self, request: web.Request, uses_cookie: bool) -> None:
         origins = request.headers.getall(hdrs.ORIGIN, [])
         if not origins:
-            if uses_cookie:
+            # Browsers leave it out of a page's own EventSource, and say this instead.
+            site = request.headers.get("Sec-Fetch-Site", "")
+            if uses_cookie and site != "same-origin":
                 raise self._refused("a session needs an Origin header")
             return
         scheme, host = self._reached_as(request)

@@ -111,13 +111,14 @@ class Entering:
         if entry.refusal is not None:
             return entry.refusal
         assert entry.admission is not None, "prepared"
-        listener = self._connection.listener
+        listener = self._connection.line_for(entry.channel, entry.options.slow)
         try:
             past = entry.admission.admit(listener)
         except PositionLost:
+            self._connection.unfeed(entry.channel)
             return Errors.INTERNAL
         if entry.wish.flag & REJECT_UNRECOVERED and entry.since and not past.is_recovered:
-            self._server.engine.hub.leave(entry.channel, listener)
+            self._connection.unfeed(entry.channel)
             return Errors.UNRECOVERABLE_POSITION
         return self._result(entry, past)
 
