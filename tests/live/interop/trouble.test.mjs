@@ -1,0 +1,101 @@
+// Servers that die, and Redis connections that break, with clients of every transport.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { TRANSPORTS, backstage, channelIn, connect, connectAs, subscribe, userName }
+  from './clients.mjs';
+
+const each = (make) => Promise.all(TRANSPORTS.map(make));
+
+test('a server that is killed and restarted has lost nothing for its clients', async () => {
+  const url = process.env.OTHER_URL;
+  const user = userName();
+  const [channel, personal] = [
+    channelIn('open'), `user:${await backstage('user', { name: user })}`,
+  ];
+  const clients = await each((transport) => connectAs(user, { transport, url }));
+  const subs = await Promise.all(
+    clients.map((client) => subscribe(client, channel, { recoverable: true })),
+  );
+  await backstage('publish', { channel, payloads: [1, 2] });
+  await backstage('publish', { channel: personal, payloads: ['a'] });
+  await Promise.all(subs.map((sub) => sub.events.until('publication', 2)));
+  await Promise.all(clients.map((client) => client.events.until('publication')));
+
+  await backstage('kill', { name: 'other' });
+  await Promise.all(clients.map((client) => client.events.until('connecting', 2)));
+  await backstage('publish', { channel, payloads: [3, 4, 5] });
+  await backstage('publish', { channel: personal, payloads: ['b', 'c'] });
+  await backstage('restart', { name: 'other' });
+  const again = await Promise.all(subs.map((sub) => sub.events.until('subscribed', 2)));
+  await backstage('publish', { channel, payloads: [6] });
+  await backstage('publish', { channel: personal, payloads: ['d'] });
+  await Promise.all(subs.map((sub) => sub.events.until('publication', 6)));
+  await Promise.all(clients.map((client) => client.events.until('publication', 4)));
+
+  for (const [index, transport] of TRANSPORTS.entries()) {
+    const { wasRecovering, recovered } = again[index];
+    assert.deepEqual([wasRecovering, recovered], [true, true], transport);
+    assert.deepEqual(subs[index].events.payloads, [1, 2, 3, 4, 5, 6], transport);
+    assert.deepEqual(clients[index].events.payloads, ['a', 'b', 'c', 'd'], transport);
+  }
+});
+
+test('a broken connection to Redis costs no message', async () => {
+  const channel = channelIn('open');
+  const clients = await each((transport) => connect({ transport }));
+  const subs = await Promise.all(
+    clients.map((client) => subscribe(client, channel, { recoverable: true })),
+  );
+
+  for (const number of [1, 2, 3, 4, 5]) {
+    await backstage('publish', { channel, payloads: [number] });
+    await backstage('cut');
+    await backstage('publish', { channel, payloads: [number + 0.5] });
+  }
+  await Promise.all(subs.map((sub) => sub.events.until('publication', 10)));
+
+  const expected = [1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5, 5.5];
+  for (const [index, transport] of TRANSPORTS.entries()) {
+    assert.deepEqual(subs[index].events.payloads, expected, transport);
+    assert.equal(clients[index].events.of('connecting').length, 1, transport);
+  }
+});
+
+test('personal channels are followed over broken connections to Redis, too', async () => {
+  const user = userName();
+  const channel = `user:${await backstage('user', { name: user })}`;
+  const clients = await each((transport) => connectAs(user, { transport }));
+
+  await backstage('publish', { channel, payloads: [1] });
+  await Promise.all(clients.map((client) => client.events.until('publication')));
+  await backstage('cut');
+  await backstage('publish', { channel, payloads: [2] });
+  const again = await Promise.all(clients.map((client) => client.events.until('subscribed', 2)));
+  await backstage('publish', { channel, payloads: [3] });
+  await Promise.all(clients.map((client) => client.events.until('publication', 3)));
+
+  for (const [index, transport] of TRANSPORTS.entries()) {
+    const { wasRecovering, recovered } = again[index];
+    assert.deepEqual([wasRecovering, recovered], [true, true], transport);
+    assert.deepEqual(clients[index].events.payloads, [1, 2, 3], transport);
+    assert.equal(clients[index].events.of('connecting')[1].code, 3010, transport);
+  }
+});
+
+test('clients learn that Redis has lost what they counted on', async () => {
+  const user = userName();
+  const channel = `user:${await backstage('user', { name: user })}`;
+  const clients = await each((transport) => connectAs(user, { transport }));
+  await backstage('publish', { channel, payloads: [1] });
+  await Promise.all(clients.map((client) => client.events.until('publication')));
+
+  await backstage('forget', { channel });
+  await backstage('cut');
+
+  const again = await Promise.all(clients.map((client) => client.events.until('subscribed', 2)));
+  for (const { wasRecovering, recovered } of again) {
+    assert.deepEqual([wasRecovering, recovered], [true, false]);
+  }
+});
