@@ -29,7 +29,11 @@ def node() -> str:
     if not installed.exists() or installed.stat().st_mtime < wanted.stat().st_mtime:
         quietly = ("--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error")
         done = subprocess.run(
-            [npm, "install", *quietly], cwd=HERE, capture_output=True, text=True, check=False
+            [npm, "install", *quietly],
+            cwd=HERE,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
             require(f"npm's packages ({done.stderr.strip()[-500:]})", False)
