@@ -46,11 +46,16 @@ class Server:
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
-    def stop(self) -> None:
+    def end(self) -> None:
+        """As a deployment does; the clients are told."""
+        assert self._process is not None, "it runs"
+        self._process.end()
+        sys.stdout.write(self._process.output)
+
+    def close(self) -> None:
         if self._process is not None:
             with self._process:
-                self._process.end()
-            sys.stdout.write(self._process.output)
+                self.end()
 
 
 class Deeds:
@@ -71,12 +76,15 @@ class Deeds:
     def kill(self, name: str) -> None:
         self._servers[name].kill()
 
+    def end(self, name: str) -> None:
+        self._servers[name].end()
+
     def restart(self, name: str) -> None:
         self._servers[name].start()
 
     def close(self) -> None:
         for server in self._servers.values():
-            server.stop()
+            server.close()
 
     # -- the site ------------------------------------------------------------------------
 
@@ -88,6 +96,14 @@ class Deeds:
         from redis_pubsub.auth.tokens import connection_token
 
         return connection_token(_user(user), ttl_s=ttl_s, info=info)
+
+    def session(self, user: str) -> str:
+        """The cookie of a browser whose user has logged in."""
+        from django.test import Client
+
+        browser = Client()
+        browser.force_login(_user(user))
+        return "; ".join(f"{name}={each.value}" for name, each in browser.cookies.items())
 
     def subscription_token(
         self, channel: str, user: str | None = None, ttl_s: float = 600, info: Any = None

@@ -34,12 +34,14 @@ export const userName = () => `user-${randomUUID()}`;
 /**
  * A client, not yet connected.
  *
+ * `browser` are headers that a browser sets by itself: cookies, the page's origin.
  * `client.pack` and `client.unpack` are between values and what this form's payloads are.
  */
 export function newClient({
   transport = TRANSPORT,
   url = process.env.SERVER_URL,
   emulation = `${url}/emulation`,
+  browser = {},
   ...options
 } = {}) {
   const isProtobuf = transport === 'websocket_protobuf';
@@ -49,8 +51,7 @@ export function newClient({
   const client = new Client(
     [{ transport: kind, endpoint: `${address}/connection/${kind}` }],
     {
-      websocket: WebSocket,
-      eventsource: EventSource,
+      ...transportsOf(browser),
       emulationEndpoint: emulation,
       minReconnectDelay: 50,
       maxReconnectDelay: 500,
@@ -65,6 +66,25 @@ export function newClient({
   client.events = new Events(client);
   opened.push(client);
   return client;
+}
+
+/** What node lacks of a browser. */
+function transportsOf(headers) {
+  const withHeaders = (address, options = {}) =>
+    fetch(address, { ...options, headers: { ...options.headers, ...headers } });
+  return {
+    fetch: withHeaders,
+    websocket: class extends WebSocket {
+      constructor(address, protocols) {
+        super(address, protocols, { headers });
+      }
+    },
+    eventsource: class extends EventSource {
+      constructor(address, options) {
+        super(address, { ...options, fetch: withHeaders });
+      }
+    },
+  };
 }
 
 /** A connected client. */

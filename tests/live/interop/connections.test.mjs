@@ -24,6 +24,34 @@ describe(`connections over ${TRANSPORT}`, { concurrency: true }, () => {
     assert.equal(await call(client, 'who'), user);
   });
 
+  test('a session cookie says who a client is', async () => {
+    const user = userName();
+    const cookie = await backstage('session', { user });
+    const client = await connect({ browser: { cookie, origin: process.env.SERVER_URL } });
+
+    assert.equal(await call(client, 'who'), user);
+  });
+
+  test('a page of another site is not let in', async () => {
+    const user = userName();
+    const cookie = await backstage('session', { user });
+    const client = newClient({ browser: { cookie, origin: 'http://elsewhere.example' } });
+
+    client.connect();
+
+    const { code } = (await client.events.until('error')).error;
+    assert.equal(code, 2);
+    assert.equal(client.state, 'connecting');
+  });
+
+  test('a header that a browser cannot set says who a client is', async () => {
+    const user = userName();
+    const token = await backstage('token', { user });
+    const client = await connect({ headers: { Authorization: `Bearer ${token}` } });
+
+    assert.equal(await call(client, 'who'), user);
+  });
+
   test('a connection outlives its pings', async () => {
     const client = await connect();
 

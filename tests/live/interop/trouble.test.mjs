@@ -42,6 +42,18 @@ test('a server that is killed and restarted has lost nothing for its clients', a
   }
 });
 
+test('a server that ends says so, and its clients come back', async () => {
+  const url = process.env.OTHER_URL;
+  const clients = await each((transport) => connect({ transport, url }));
+
+  await backstage('end', { name: 'other' });
+  const gone = await Promise.all(clients.map((client) => client.events.until('connecting', 2)));
+  await backstage('restart', { name: 'other' });
+  await Promise.all(clients.map((client) => client.events.until('connected', 2)));
+
+  for (const { code, reason } of gone) assert.deepEqual([code, reason], [3001, 'shutdown']);
+});
+
 test('a broken connection to Redis costs no message', async () => {
   const channel = channelIn('open');
   const clients = await each((transport) => connect({ transport }));
@@ -97,5 +109,38 @@ test('clients learn that Redis has lost what they counted on', async () => {
   const again = await Promise.all(clients.map((client) => client.events.until('subscribed', 2)));
   for (const { wasRecovering, recovered } of again) {
     assert.deepEqual([wasRecovering, recovered], [true, false]);
+  }
+});
+
+test('clients that come and go while much is published miss and repeat nothing', async () => {
+  const [user, channel] = [userName(), channelIn('open')];
+  await backstage('user', { name: user });
+  const wanted = 300;
+  const clients = await each((transport) => connectAs(user, { transport }));
+  const subs = await Promise.all(
+    clients.map((client) => subscribe(client, channel, { recoverable: true })),
+  );
+
+  // Each burst is less than what the channel keeps.
+  for (let first = 1; first <= wanted; first += 20) {
+    const payloads = Array.from({ length: 20 }, (_, index) => first + index);
+    const publishing = backstage('publish', { channel, payloads });
+    for (const [index, client] of clients.entries()) {
+      if ((first + index) % 3) {
+        client.disconnect();
+        client.connect();
+      } else {
+        subs[index].unsubscribe();
+        subs[index].subscribe();
+      }
+    }
+    await publishing;
+    await Promise.all(subs.map((sub) => sub.ready()));
+  }
+  await Promise.all(subs.map((sub) => sub.events.until('publication', wanted)));
+
+  const expected = Array.from({ length: wanted }, (_, index) => index + 1);
+  for (const [index, transport] of TRANSPORTS.entries()) {
+    assert.deepEqual(subs[index].events.payloads, expected, transport);
   }
 });
