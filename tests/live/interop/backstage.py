@@ -28,15 +28,16 @@ _GUNICORN = (
 class Server:
     """A gunicorn at one address, whichever process that is."""
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, env: dict[str, str]) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._workers = workers
+        self._env = env
         self._process: Process | None = None
 
     def start(self) -> None:
         arguments = ("--bind", f"127.0.0.1:{self.port}", "-w", str(self._workers))
-        self._process = Process(*_GUNICORN, *arguments, env={})
+        self._process = Process(*_GUNICORN, *arguments, env=self._env)
         self._process.wait_for("Booting worker", times=self._workers)
         self._process.wait_for_port(self.port)
 
@@ -66,10 +67,10 @@ class Deeds:
 
     # -- servers -------------------------------------------------------------------------
 
-    def serve(self, name: str, workers: int = 1) -> str:
+    def serve(self, name: str, workers: int = 1, **env: str) -> str:
         """Start a server, unless it runs."""
         if name not in self._servers:
-            self._servers[name] = Server(workers)
+            self._servers[name] = Server(workers, env)
             self._servers[name].start()
         return self._servers[name].url
 

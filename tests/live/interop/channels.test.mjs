@@ -123,6 +123,16 @@ describe(`subscriptions over ${TRANSPORT}`, { concurrency: true }, () => {
     assert.deepEqual(sub.events.payloads, ['heard']);
   });
 
+  test('a connection hears only so many channels', async () => {
+    const client = await connect();
+    const subs = numbers(1, 129).map(() => newSub(client, channelIn('plain')));
+
+    subs.forEach((sub) => sub.subscribe());
+
+    assert.equal((await subs[128].events.until('unsubscribed')).code, 106);
+    await Promise.all(subs.slice(0, 128).map((sub) => sub.events.until('subscribed')));
+  });
+
   test('a client may change its mind quickly', async () => {
     const client = await connect();
     const sub = newSub(client, channelIn('open'));

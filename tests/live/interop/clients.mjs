@@ -55,7 +55,6 @@ export function newClient({
       emulationEndpoint: emulation,
       minReconnectDelay: 50,
       maxReconnectDelay: 500,
-      maxServerPingDelay: 1000,
       ...options,
     },
   );

@@ -83,7 +83,6 @@ class Client:
             use_protobuf=use_protobuf,
             **{
                 "max_reconnect_delay": 0.5,
-                "max_server_ping_delay": 1.0,
                 "proxy": None,
                 **options,
             },

@@ -13,8 +13,13 @@ import pytest
 from redis_pubsub.testing import RedisServer
 from tests.processes import Process
 
-SERVERS = {"main": 1, "other": 1, "pair": 2}
-"""Names of the servers and their numbers of workers."""
+SERVERS: dict[str, dict[str, Any]] = {
+    "main": {},
+    "other": {},
+    "pair": {"workers": 2},
+    "brisk": {"HEARTBEAT_S": "2"},
+}
+"""Names of the servers, and what is particular about them."""
 
 
 class Backstage:
@@ -56,4 +61,4 @@ def backstage(
 @pytest.fixture(scope="session")
 def server_url(backstage: Backstage) -> Callable[[str], str]:
     """The address of one of `SERVERS`; the first call starts it."""
-    return lambda name: backstage.tell("serve", name=name, workers=SERVERS[name])
+    return lambda name: backstage.tell("serve", name=name, **SERVERS[name])

@@ -52,14 +52,6 @@ describe(`connections over ${TRANSPORT}`, { concurrency: true }, () => {
     assert.equal(await call(client, 'who'), user);
   });
 
-  test('a connection outlives its pings', async () => {
-    const client = await connect();
-
-    await call(client, 'outlive_pings');
-
-    assert.equal(client.events.of('connecting').length, 1);
-  });
-
   test('a client that fetches its token connects with it', async () => {
     const user = userName();
     const client = await connect({ getToken: () => backstage('token', { user }) });

@@ -84,7 +84,8 @@ async def test_a_token_says_who_a_client_is(connect, backstage):
 
 async def test_connections_outlive_their_pings(open_client):
     """Pings and pongs keep connections of both forms open."""
-    clients = [await open_client(form).connect() for form in FORMS]
+    options = {"max_server_ping_delay": 1.0}
+    clients = [await open_client(form, "brisk", **options).connect() for form in FORMS]
 
     await asyncio.gather(*(client.call("outlive_pings") for client in clients))
 
@@ -526,6 +527,24 @@ async def test_a_broken_connection_to_redis_costs_no_message(open_client, backst
 
     assert [sub.events.payloads for sub in subs] == [[*range(1, 11)]] * 2
     assert [len(client.events.of("connecting")) for client in clients] == [1, 1]
+
+
+async def test_a_user_is_disconnected_from_every_worker(open_client, backstage):
+    """However many connections he has, in whichever process."""
+    user = user_name()
+    token = await backstage("token", user=user)
+    clients = await asyncio.gather(
+        *(
+            open_client(form, "pair", token=token).connect()
+            for form in FORMS
+            for _ in "1234"
+        )
+    )
+
+    await backstage("disconnect", user=user)
+
+    ended = await asyncio.gather(*(each.events.until("disconnected") for each in clients))
+    assert {each.code for each in ended} == {3503}
 
 
 async def test_clients_of_both_forms_hear_each_other(open_client, backstage):

@@ -3,6 +3,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
+import WebSocket from 'ws';
+
 import { TRANSPORTS, backstage, channelIn, connect, connectAs, subscribe, userName }
   from './clients.mjs';
 
@@ -143,4 +145,29 @@ test('clients that come and go while much is published miss and repeat nothing',
   for (const [index, transport] of TRANSPORTS.entries()) {
     assert.deepEqual(subs[index].events.payloads, expected, transport);
   }
+});
+
+test('a client that does not read is sent away, and misses nothing', async () => {
+  const sockets = [];
+  const websocket = class extends WebSocket {
+    constructor(address, protocols) {
+      super(address, protocols);
+      sockets.push(this);
+    }
+  };
+  const channel = channelIn('forced');
+  const client = await connect({ transport: 'websocket', websocket });
+  const sub = await subscribe(client, channel, { recoverable: true });
+  const numbers = Array.from({ length: 45 }, (_, index) => index);
+
+  sockets[0].pause();
+  for (const number of numbers) {
+    // More in all than what the two kernels keep for the socket.
+    await backstage('publish', { channel, payloads: [String(number).padEnd(400_000)] });
+  }
+  sockets[0].resume();
+  await sub.events.until('publication', numbers.length);
+
+  assert.deepEqual(sub.events.payloads.map(Number), numbers);
+  assert.equal((await client.events.until('connecting', 2)).code, 3008);
 });

@@ -63,7 +63,7 @@ async def open_door(user, data):
 
 @rpc()
 async def outlive_pings(user, data):
-    """Longer than two heartbeats, whose length is this test's subject."""
+    """Longer than two heartbeats of the server "brisk"."""
     await asyncio.sleep(4.2)
     return os.getpid()
 
