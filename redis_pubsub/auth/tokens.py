@@ -25,6 +25,8 @@ from ..exceptions import PubSubError
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
 
+# What is empty is left out of a token, which goes by identity.
+_NO_INFO = Raw()
 _HEADER = b'{"alg":"HS256","typ":"JWT"}'
 
 
@@ -34,9 +36,6 @@ class InvalidToken(PubSubError):
 
 class ExpiredToken(InvalidToken):
     """A good token whose time is over."""
-
-
-_NO_INFO = Raw()
 
 
 class Claims(msgspec.Struct, omit_defaults=True):
@@ -54,7 +53,6 @@ class Claims(msgspec.Struct, omit_defaults=True):
     channel: str = ""
     exp: float = 0
     nbf: float = 0
-    # What is empty is left out, which goes by identity.
     info: Raw = _NO_INFO
 
 
