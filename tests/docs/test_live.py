@@ -20,6 +20,7 @@ from redis_pubsub.auth.tokens import connection_token
 from redis_pubsub.contrib.websockets import load_handlers
 from redis_pubsub.models import Channel
 from redis_pubsub.publishing.positions import positions
+from redis_pubsub.testing import pubsub_site
 from tests.processes import ROOT
 
 DOCS = ROOT / "docs"
@@ -204,6 +205,20 @@ async def test_a_call_is_checked_and_answered(room, shown, browse, user, other_u
     assert (await say(member, room="x", text=""))["error"]["code"] == 107
     assert (await say(other, room=room.pk, text=""))["error"]["code"] == 103
     assert (await say(member, room=room.pk, text="a" * 501))["error"]["code"] == 413
+
+
+async def test_the_testing_kit_serves_the_endpoint_and_its_calls(room, shown, user):
+    """docs/howto/testing.rst: a connection of a logged-in user, and a call without one."""
+    async with pubsub_site() as served:
+        browser = Browser(await served.connect(URL, user=user))
+        await browser.ask(connect={})
+        answer = await browser.ask(
+            rpc={"method": "say", "data": {"room": room.pk, "text": ""}}
+        )
+    module = shown("websockets")
+    called = await sync_to_async(module.say)(user, module.NewPost(room.pk, "hello"))
+
+    assert [answer["rpc"]["data"]["pk"] + 1] == [called["pk"]]
 
 
 async def test_a_message_without_an_answer_is_taken(browse, user, until):
