@@ -165,6 +165,7 @@ async def test_a_handler_is_told_of_the_gap(small, serve, until):
     while not served.engine.metrics["slow_skips"]:
         sent += 1
         await apublish("drop", {"n": sent, "pad": BIG})
+
     async def read():
         async for _ in ws:
             pass

@@ -356,16 +356,21 @@ async def test_the_python_client_follows_a_room(room, shown, browse, user):
     await client.disconnect()
 
 
-async def test_a_stream_needs_an_origin_with_a_cookie(serve, shown, user, client):
-    """docs/reference/live.rst, "Limits of this version"."""
+async def test_a_session_needs_an_origin_or_the_browsers_word(serve, shown, user, client):
+    """docs/reference/live.rst, "Who connects": a page's own ``EventSource`` has no
+    ``Origin``, and ``Sec-Fetch-Site`` instead."""
     served = await serve()
     await sync_to_async(client.force_login)(user)
     cookies = {"sessionid": client.cookies["sessionid"].value}
-    connect = quote('{"id":1,"connect":{}}')
+    url = f"{served.url}/connection/sse?cf_connect={quote(CONNECT)}"
 
-    answer = await served.http.get(
-        f"{served.url}/connection/sse?cf_connect={connect}", cookies=cookies
-    )
+    statuses = []
+    for site in ("", "cross-site", "same-origin"):
+        headers = {"Sec-Fetch-Site": site} if site else {}
+        async with served.http.get(url, cookies=cookies, headers=headers) as answer:
+            statuses.append(answer.status)
 
-    assert answer.status == 403
-    answer.close()
+    assert statuses == [403, 403, 200]
+
+
+CONNECT = '{"id":1,"connect":{}}'
