@@ -6,4 +6,11 @@ from tests.settings import REDIS_PUBSUB as _REDIS_PUBSUB
 REDIS_PUBSUB = {
     **_REDIS_PUBSUB,
     "tokenauth_method": "benchmarks.server.cached_user",
+    "live": {"anonymous": True},
+    "channels": {
+        "news": {"subscribe": "anyone"},
+        "shared:*": {"subscribe": "authenticated"},
+        "own:*": {"subscribe": "authenticated"},
+        "room:*": {"subscribe": "anyone", "history_size": 200},
+    },
 }
