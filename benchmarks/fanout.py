@@ -3,8 +3,8 @@
 ``python -m benchmarks.fanout`` prints a table and writes ``results/fanout.json``;
 ``--servers live ours`` compares another pair and writes ``results/fanout-live-ours.json``.
 Both servers run all the time, each with its own sockets; only one is published to at a
-time. Wall times are of a shared machine: read the ratios, and the CPU per delivery, which is
-the kernel's accounting of the server process alone.
+time. Wall times are of a shared machine: read the ratios, and the CPU per delivery, which
+is the kernel's accounting of the server process alone.
 """
 
 from __future__ import annotations

@@ -92,8 +92,9 @@ def table(result: dict[str, Any]) -> str:
             for value in kinds.values()
         )
         lines.append(f"  {name:24}{cells}")
-    for name in ("ours", "live"):
-        lines.append(f"  {name + '/bare':24}{result['ratios'][name]:22.2f}")
+    lines += [
+        f"  {name + '/bare':24}{result['ratios'][name]:22.2f}" for name in ("ours", "live")
+    ]
     return "\n".join(lines)
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 CHANNEL = "news"
 TOKEN = "benchmark"
+BACKLOG = 4096
+"""Connections that may wait to be accepted, where the kernel allows that many."""
 _users: list[AbstractBaseUser] = []
 
 
@@ -123,7 +125,7 @@ async def serve(kind: str) -> None:
     app = application(kind)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, backlog=4096).start()
+    await web.TCPSite(runner, "127.0.0.1", 0, backlog=BACKLOG).start()
     say({"port": runner.addresses[0][1]})
     try:
         await answer_lines(lambda command: _answer(app, command))
