@@ -190,14 +190,12 @@ def _options() -> argparse.Namespace:
 
 
 def _name(options: dict[str, Any]) -> str:
-    parts = ["recovery"]
-    if options["clients"] != 1000:
-        parts.append(f"{options['clients']}clients")
-    if options["channels"] > 1:
-        parts.append(f"{options['channels']}channels")
-    if options["workers"] > 1:
-        parts.append(f"{options['workers']}workers")
-    return "-".join(parts)
+    """``recovery``, and what is not at its default."""
+    usual = {"clients": 1000, "channels": 1, "messages": 100, "size": 100, "workers": 1}
+    unusual = [
+        f"{options[name]}{name}" for name, value in usual.items() if options[name] != value
+    ]
+    return "-".join(["recovery", *unusual])
 
 
 if __name__ == "__main__":
