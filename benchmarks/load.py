@@ -274,7 +274,7 @@ class Load:
 
     async def do_expect(self, **wanted: Any) -> dict[str, Any]:
         alive = [client for client in self.clients if not client.is_lost]
-        for client in alive:
+        for client in self.clients:
             client.offset = 0
         self.round = Round(len(alive), dialect=self.dialect, **wanted)
         self._started, self._cpu = time.monotonic(), time.process_time()
