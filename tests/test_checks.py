@@ -546,6 +546,33 @@ class TestModels:
         assert "must be a list" in found[3].msg
         assert "tests.shop.serializers.Missing" in found[4].msg
 
+    def test_the_moment_of_a_tracked_row_is_a_datetime_that_is_set_once(self, told_of):
+        """Retention goes by it; one that moves would make pruned rows owed again."""
+
+        class Missing(PublishableModel):
+            TRACK_DELIVERY_BY = "created_at"
+
+            class Meta:
+                app_label = "shop"
+
+        class Moving(PublishableModel):
+            TRACK_DELIVERY_BY = "saved_at"
+            saved_at = models.DateTimeField(auto_now=True)
+
+            class Meta:
+                app_label = "shop"
+
+        class Sound(PublishableModel):
+            TRACK_DELIVERY_BY = "created_at"
+            created_at = models.DateTimeField(auto_now_add=True)
+
+            class Meta:
+                app_label = "shop"
+
+        found = told_of()
+
+        assert [(m.obj, m.id[-4:]) for m in found] == [(Missing, "E105"), (Moving, "E105")]
+
     @pytest.mark.parametrize(
         ("name", "expected"),
         [
@@ -618,30 +645,3 @@ def test_a_broken_setting_stops_manage_py_with_all_its_messages(tmp_path):
     assert ran.returncode == 1
     assert "4 issues" in ran.stderr and 'Did you mean "port"?' in ran.stderr
     assert "Traceback" not in ran.stderr
-
-    def test_the_moment_of_a_tracked_row_is_a_datetime_that_is_set_once(self, told_of):
-        """Retention goes by it; one that moves would make pruned rows owed again."""
-
-        class Missing(PublishableModel):
-            TRACK_DELIVERY_BY = "created_at"
-
-            class Meta:
-                app_label = "shop"
-
-        class Moving(PublishableModel):
-            TRACK_DELIVERY_BY = "saved_at"
-            saved_at = models.DateTimeField(auto_now=True)
-
-            class Meta:
-                app_label = "shop"
-
-        class Sound(PublishableModel):
-            TRACK_DELIVERY_BY = "created_at"
-            created_at = models.DateTimeField(auto_now_add=True)
-
-            class Meta:
-                app_label = "shop"
-
-        found = told_of()
-
-        assert [(m.obj, m.id[-4:]) for m in found] == [(Missing, "E105"), (Moving, "E105")]

@@ -78,8 +78,10 @@ class Backlog:
             if place > said.get(key, -1) and self._is_news(key, message)
         )
 
-    def news(self, messages: Iterable[Message]) -> list[Message]:
+    def news(self, messages: list[Message]) -> list[Message]:
         """Those of the messages after the switch that are news."""
+        if not self._handed:
+            return messages
         return [
             each for each in messages if self._is_news(key_of(each.model, each.pk), each)
         ]

@@ -9,9 +9,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.db import DatabaseError
 
+from redis_pubsub.contrib.websockets import websocket_pubsub
 from redis_pubsub.exceptions import NoCallback
 from redis_pubsub.models import Channel, ReceivedPublication
 from redis_pubsub.readers import SubscriptionManager, catchup, recorder
+from redis_pubsub.testing import pubsub_site
 from tests.readers.heard import Heard
 from tests.shop.models import Letter, Message, Parcel, Postcard
 
@@ -404,3 +406,33 @@ async def test_what_cannot_be_meant_is_refused(manager, user, post):
             manager.listen_to_all_subscriptions(
                 user, print, catch_up=True, catch_up_limit=limit
             )
+
+
+async def test_a_handler_hands_over_what_was_missed(user, post):
+    """As docs/howto/missed.rst has it: over a socket, then live, then nothing anew."""
+
+    @websocket_pubsub("/letters/", authenticate=True)
+    async def letters(ws, params, manager, user):
+        def letter(channel_name, value):
+            ws.send_json({"body": value.body})
+
+        await manager.listen_to_all_subscriptions(user, letter, catch_up=True)
+        async for _ in ws:
+            pass
+
+    await Letter.objects.acreate(channel=post, body="missed")
+
+    async with pubsub_site(letters) as site:
+        ws = await site.connect("/letters/", user=user)
+        first = await ws.receive_json()
+        await Letter.objects.acreate(channel=post, body="live")
+        await site.commit()
+        second = await ws.receive_json()
+        await ws.close()
+        await receipts(2)
+        ws = await site.connect("/letters/", user=user)
+        await Letter.objects.acreate(channel=post, body="last")
+        await site.commit()
+        third = await ws.receive_json()
+
+    assert [first, second, third] == [{"body": b} for b in ("missed", "live", "last")]
