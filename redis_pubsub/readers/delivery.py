@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("redis_pubsub.readers")
 
 CUT_AFTER_S = 0.005
+CLOSE_GRACE_S = 0.5
 _RETRY_S = 0.05
 
 _thread = threading.local()
@@ -186,6 +187,9 @@ class Deliveries:
             logger.error("a delivery failed", exc_info=task.exception())
 
     async def _close(self) -> None:
+        if self._tasks:
+            # A callback that is about to return leaves its receipt.
+            await asyncio.wait(self._tasks, timeout=CLOSE_GRACE_S)
         for task in self._tasks:
             task.cancel()
         if self._tasks:

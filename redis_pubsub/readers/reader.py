@@ -192,12 +192,13 @@ class ChannelReader(Reader):
             await backlog.changed.wait()
 
     async def caught_up(self) -> None:
-        """Wait until live messages are let through; raises what kept it from it."""
+        """Wait until live messages are let through; raises, once, why nothing came."""
         backlog = self._backlog
-        if backlog is not None and backlog.is_open:
+        if backlog is not None:
             await backlog.over.wait()
-            if backlog.error is not None:
-                raise backlog.error
+            error, backlog.error = backlog.error, None
+            if error is not None:
+                raise error
 
     def release(self, error: Exception | None = None) -> None:
         """Go on with what waited and is news."""
