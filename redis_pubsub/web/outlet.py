@@ -45,6 +45,11 @@ class Outlet:
             return False
         return transport.get_write_buffer_size() > self._limit_bytes
 
+    def has_unsent(self) -> bool:
+        """Whether the client has not yet taken everything."""
+        transport = self._transport
+        return transport is not None and transport.get_write_buffer_size() > 0
+
     def shut(self) -> asyncio.Transport | None:
         """Let nothing more through; gives the transport to who shut it first, if open."""
         transport, self._transport = self._transport, None

@@ -124,3 +124,30 @@ async def test_an_access_log_never_shows_a_token(site, path, caplog):
 
     assert "SECRET" not in caplog.text and caplog.text.count("=…") == 2
     assert "a=1" not in path or ("a=1" in caplog.text and "b=2" in caplog.text)
+
+
+async def test_a_process_that_ends_says_goodbye_in_waves(serve, until):
+    """Not everybody comes back to the other processes in one moment; nobody is forgotten."""
+
+    @websocket("/wait/")
+    async def wait(ws, params, **kwargs):
+        await ws.receive()
+
+    served = await serve(wait)
+    sockets = [await served.connect("/wait/") for _ in range(90)]
+    codes = []
+
+    async def leave(ws):
+        await ws.receive()
+        codes.append(ws.close_code)
+
+    leaving = [asyncio.create_task(leave(ws)) for ws in sockets]
+    connections = served.engine.part(Connections)
+    draining = asyncio.create_task(connections.drain(5))
+    await until(lambda: codes)
+    still_there = len(connections)
+    await draining
+    await asyncio.gather(*leaving)
+
+    assert still_there >= 90 - 50
+    assert codes == [1001] * 90

@@ -75,6 +75,7 @@ class Connection:
         "_calls",
         "_ended",
         "_expiries",
+        "_is_late",
         "_joins",
         "_patience",
         "_seat",
@@ -104,6 +105,7 @@ class Connection:
         self._expiries: Expiries | None = None
         self._ended: asyncio.Event | None = None
         self._seat: int | None = None
+        self._is_late = False
         # For channels whose messages a slow client may miss: a way of its own for each.
         self._taps: dict[str, tuple[Feedline, Tap]] | None = None
         self._patience: asyncio.TimerHandle | None = asyncio.get_running_loop().call_later(
@@ -263,12 +265,19 @@ class Connection:
 
     def ping(self) -> None:
         """See `redis_pubsub.contrib.live.wheel.Pinged`."""
+        if not self.session.awaits_pong:
+            self._is_late = False
         self.session.awaits_pong = True
         self.line.outlet.write(self.line.form.ping)
 
     def check_pong(self) -> None:
         """See `redis_pubsub.contrib.live.wheel.Pinged`."""
-        if self.session.awaits_pong:
+        if not self.session.awaits_pong:
+            return
+        if self.line.outlet.has_unsent() and not self._is_late:
+            # The ping may wait behind what a slow client is still reading: once more.
+            self._is_late = True
+        else:
             self.server.engine.metrics.count("pongs_missed")
             self.end(Disconnects.NO_PONG)
 
