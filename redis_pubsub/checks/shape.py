@@ -1,6 +1,6 @@
 """Keys and kinds: is everything in the setting known, and of the right kind?
 
-The kinds are read off the annotations of `Config`, `ChannelOptions` and `Limits`, so that
+The kinds are read off the annotations of `Config`, `ChannelOptions`, `Limits` …, so that
 a new option is checked as soon as it exists. What the values mean is ``values``'s matter;
 it gets only those that are sound.
 """
@@ -15,7 +15,7 @@ from typing import Any, get_type_hints
 from django.core.checks import CheckMessage
 
 from ..conf import Config
-from ..options import ChannelOptions, Limits, LiveOptions
+from ..options import ChannelOptions, HealthOptions, Limits, LiveOptions
 from .report import at, closest, error, listed
 
 Values = Mapping[str, Any]
@@ -115,6 +115,7 @@ def _kinds(options: type[Any]) -> dict[str, Kind]:
 CHANNEL_KINDS = _kinds(ChannelOptions)
 LIMIT_KINDS = _kinds(Limits)
 LIVE_KINDS = _kinds(LiveOptions)
+HEALTH_KINDS = _kinds(HealthOptions)
 KINDS = {
     **{
         # A list at the top may be written as one string; see ``conf.read``.
@@ -123,13 +124,19 @@ KINDS = {
     },
     "channels": _SECTION,
     "live": _SECTION,
+    "health": _SECTION,
     "limits": _SECTION,
     "address": _ADDRESS,
     "db": _WHOLE,
     "username": _OPTIONAL_TEXT,
     "password": _OPTIONAL_TEXT,
 }
-_SECTIONS = {"channels": CHANNEL_KINDS, "limits": LIMIT_KINDS, "live": LIVE_KINDS}
+_SECTIONS = {
+    "channels": CHANNEL_KINDS,
+    "limits": LIMIT_KINDS,
+    "live": LIVE_KINDS,
+    "health": HEALTH_KINDS,
+}
 
 
 @dataclass(frozen=True)
@@ -140,11 +147,13 @@ class Sound:
         top: Key to value, without the sections.
         channels: Pattern to option to value.
         limits: Limit to value.
+        health: What monitoring may ask.
     """
 
     top: dict[str, Any] = field(default_factory=dict)
     channels: dict[str, dict[str, Any]] = field(default_factory=dict)
     limits: dict[str, Any] = field(default_factory=dict)
+    health: dict[str, Any] = field(default_factory=dict)
 
     def texts(self, key: str) -> list[str]:
         """A list of strings, which may be written as one string."""
@@ -180,7 +189,8 @@ def sift(setting: Any) -> tuple[Sound, list[CheckMessage]]:
             channels[pattern] = _sift(options, CHANNEL_KINDS, messages, "channels", pattern)
     limits = _sift(top.pop("limits", {}), LIMIT_KINDS, messages, "limits")
     _sift(top.pop("live", {}), LIVE_KINDS, messages, "live")
-    return Sound(top, channels, limits), messages
+    health = _sift(top.pop("health", {}), HEALTH_KINDS, messages, "health")
+    return Sound(top, channels, limits, health), messages
 
 
 def _sift(

@@ -93,6 +93,11 @@ class Hub:
         """Channels with listeners, and how many."""
         return {feed.channel: len(feed) for feed in self._feeds.values() if feed.groups}
 
+    @property
+    def backlog_bytes(self) -> int:
+        """What has arrived and is not handed to listeners yet."""
+        return self._backlog_bytes
+
     async def confirmed(self, channel: str) -> None:
         """Wait until the broker has confirmed a channel that is listened to.
 

@@ -11,14 +11,25 @@ import redis_pubsub
 from redis_pubsub import checks, conf
 from redis_pubsub.conf import KEYS
 from redis_pubsub.contrib.wsgi import WSGIOptions
-from redis_pubsub.options import CHANNEL_OPTION_NAMES, LIMIT_NAMES, ChannelOptions, Limits
+from redis_pubsub.options import (
+    CHANNEL_OPTION_NAMES,
+    LIMIT_NAMES,
+    ChannelOptions,
+    HealthOptions,
+    Limits,
+)
 from tests.processes import ROOT
 
 DOCS = ROOT / "docs"
 SETTINGS = (DOCS / "reference/settings.rst").read_text()
 
 
-@pytest.mark.parametrize("name", sorted(KEYS | CHANNEL_OPTION_NAMES | LIMIT_NAMES))
+HEALTH_NAMES = frozenset(field.name for field in dataclasses.fields(HealthOptions))
+
+
+@pytest.mark.parametrize(
+    "name", sorted(KEYS | CHANNEL_OPTION_NAMES | LIMIT_NAMES | HEALTH_NAMES)
+)
 def test_the_settings_reference_names_every_key(name):
     """A new key, channel option or limit comes with its line in the reference."""
     assert f"``{name}``" in SETTINGS
@@ -75,3 +86,12 @@ def test_every_wsgi_option_is_named():
 
     names = [field.name for field in dataclasses.fields(WSGIOptions)]
     assert [name for name in names if f"``{name}``" not in page] == []
+
+
+def test_every_gauge_is_named():
+    """docs/howto/monitoring.rst lists what a process shows besides its counters."""
+    sources = "".join(p.read_text() for p in (ROOT / "redis_pubsub").rglob("*.py"))
+    shown = set(re.findall(r'(?:Gauge|Reading)\(\s*"(\w+)"', sources))
+    page = (DOCS / "howto/monitoring.rst").read_text()
+
+    assert shown and sorted(name for name in shown if name not in page) == []

@@ -18,6 +18,7 @@ from msgspec import Raw
 from ...auth.tokens import Claims
 from ...codes import Code, Disconnects, Unsubscribes
 from ...frames import Framing
+from ...web.connections import LIVE
 from ...web.handshake import Credentials
 from .expiries import CONNECTION, Expiries
 from .line import Line
@@ -69,6 +70,7 @@ class Connection:
         listener: What the hub feeds.
     """
 
+    kind = LIVE
     __slots__ = (
         "_calls",
         "_ended",

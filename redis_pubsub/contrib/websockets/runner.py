@@ -15,7 +15,7 @@ from aiohttp import http_parser, web
 from aiohttp.web_log import AccessLogger
 
 from ...web.connections import Connections
-from ...web.keys import ENGINE
+from ...web.keys import ENGINE, QUIET
 
 KEEPALIVE_S = 75.0
 SHUTDOWN_S = 10.0
@@ -28,7 +28,14 @@ MAX_LINE_BYTES = 65_536
 
 
 class RedactingAccessLogger(AccessLogger):
-    """Writes ``token=…`` where a query carries a token, or a command that may hold one."""
+    """Writes ``token=…`` where a query carries a token, or a command that may hold one;
+    of health checks and scrapes only those that fail."""
+
+    def log(
+        self, request: web.BaseRequest, response: web.StreamResponse, time: float
+    ) -> None:
+        if not (request.get(QUIET) and response.status == 200):
+            super().log(request, response, time)
 
     @staticmethod
     def _format_r(request: web.BaseRequest, *args: Any) -> str:
