@@ -61,6 +61,20 @@ def test_what_a_dead_process_counted_is_kept_and_its_gauges_are_not(tmp_path):
     assert not list(path.glob("other*"))
     again.close()
     mine.close()
+    assert not path.exists()
+
+
+def test_the_last_process_leaves_nothing(tmp_path):
+    """While another lives everything stays."""
+    path = tmp_path / "numbers"
+    one, other = Directory(path, "one"), Directory(path, "other")
+    one.leave(Numbers({"deliveries": 1}))
+
+    one.close()
+    assert path.exists()
+    other.close()
+
+    assert not path.exists()
 
 
 def test_somebody_elses_directory_is_refused(tmp_path):
@@ -138,6 +152,15 @@ class Site:
                 await asyncio.sleep(0.1)
         return shown
 
+    async def until_all(self, condition):
+        """Many scrapes at once, whoever is asked, show what is expected."""
+        async with asyncio.timeout(20):
+            while True:
+                shown = await asyncio.gather(*(self.scrape() for _ in range(30)))
+                if all(map(condition, shown)):
+                    return
+                await asyncio.sleep(0.1)
+
     async def open(self, count):
         """Sockets on both workers; the process each of them is in."""
         sockets = await asyncio.gather(
@@ -171,12 +194,10 @@ async def test_whichever_worker_is_asked_shows_both(env, named, tmp_path):
         while len({*processes}) < 2:
             more = await site.open(20)
             sockets, processes = sockets + more[0], processes + more[1]
-        await site.until(lambda shown: shown[CONNECTIONS] == len(sockets))
-
-        # Both workers are asked in many scrapes, and each shows everything.
-        shown = await asyncio.gather(*(site.scrape() for _ in range(30)))
-        assert {each[CONNECTIONS] for each in shown} == {len(sockets)}
-        assert {each["redis_pubsub_workers"] for each in shown} == {2}
+        # Both workers are asked in many scrapes, and each shows everything; of the other
+        # as it was a second ago.
+        await site.until_all(lambda shown: shown[CONNECTIONS] == len(sockets))
+        await site.until_all(lambda shown: shown["redis_pubsub_workers"] == 2)
         await site.until(lambda shown: shown["redis_pubsub_is_ready"] == 1)
 
         probes = (
@@ -192,3 +213,5 @@ async def test_whichever_worker_is_asked_shows_both(env, named, tmp_path):
         await site.http.close()
         assert server.end() == 0, server.output
         assert "Traceback" not in server.output
+    assert not list((tmp_path / "tmp").glob("redis-pubsub-metrics-*"))
+    assert not (tmp_path / "multi" / "redis-pubsub").exists()

@@ -83,7 +83,22 @@ class Directory:
         return [*living, Left(time.time(), Numbers(ended))]
 
     def close(self) -> None:
-        """This process ends; what it has left stays."""
+        """This process ends; what it has left stays for the others.
+
+        The last one removes everything: sums that begin anew at nothing are read as the
+        restart that they are.
+        """
+        # First let go: of two that end at once, the later sees that nobody is left.
+        os.close(self._lock)
+        with suppress(FileNotFoundError), self._joining():
+            if not any(_is_held(path) for path in self._path.glob("*.alive")):
+                shutil.rmtree(self._path, ignore_errors=True)
+        if self._path.parent == _base():
+            with suppress(OSError):  # Other servers are there.
+                self._path.parent.rmdir()
+
+    def abandon(self) -> None:
+        """Let go of a directory that somebody has removed."""
         os.close(self._lock)
 
     def _ended(self, newly: list[Left]) -> dict[str, int]:

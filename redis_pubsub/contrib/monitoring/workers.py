@@ -74,7 +74,12 @@ class Workers:
                         Directory, path, self._engine.node
                     )
                 await asyncio.to_thread(self._directory.leave, numbers_of(self._engine))
-            except Exception:
+            except Exception as error:
+                if isinstance(error, FileNotFoundError) and self._directory is not None:
+                    # The last worker before this one has just tidied up: begin anew.
+                    self._directory.abandon()
+                    self._directory = None
+                    continue
                 self._engine.metrics.count("metrics_errors")
                 if self._may_log("report"):
                     logger.exception("numbers could not be left in %s; trying again", path)
@@ -95,7 +100,6 @@ class Workers:
     def _leave_last(self, directory: Directory, numbers: Numbers) -> None:
         try:
             directory.leave(numbers)
+            directory.close()
         except OSError:
             logger.exception("the last numbers could not be left")
-        finally:
-            directory.close()
