@@ -22,6 +22,7 @@ from .options import (
     BrokerOptions,
     ChannelOptions,
     ChannelRules,
+    HealthOptions,
     Limits,
     LiveOptions,
     ReceiptOptions,
@@ -56,12 +57,14 @@ class Config:
     channels: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     live: Mapping[str, Any] = field(default_factory=dict)
     receipts: ReceiptOptions = field(default_factory=ReceiptOptions)
+    health: Mapping[str, Any] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     db_threads: int = 8
     drain_s: float = 10.0
     host: str = "localhost"
     port: int = 8000
     live_options: LiveOptions = field(default_factory=LiveOptions)
+    health_options: HealthOptions = field(default_factory=HealthOptions)
     channel_rules: ChannelRules = field(default_factory=lambda: ChannelRules({}))
 
     def channel_options(self, channel: str) -> ChannelOptions:
@@ -91,10 +94,11 @@ class Config:
             envelope_key=self.envelope_key,
             channel_options=self.channel_options,
             subscribe_timeout_s=self.limits.subscribe_timeout_s,
+            probe_s=self.limits.probe_s,
         )
 
 
-_DERIVED = frozenset(("channel_rules", "live_options"))
+_DERIVED = frozenset(("channel_rules", "live_options", "health_options"))
 KEYS = frozenset(f.name for f in fields(Config)) - _DERIVED | set(ADDRESS_KEYS)
 _LISTS = frozenset(
     ("tokenauth_method", "allowed_origins", "trusted_proxies", "publishable_models")
@@ -133,6 +137,7 @@ def _read(values: Mapping[str, Any]) -> Config:
     known["limits"] = _limits(known.get("limits", {}))
     known["receipts"] = _receipts(known.get("receipts", {}))
     known["live_options"] = _live(known.get("live", {}))
+    known["health_options"] = _health(known.get("health", {}))
     known["channel_rules"] = _rules(known.get("channels", {}))
     return Config(**known)
 
@@ -156,6 +161,13 @@ def _live(values: Mapping[str, Any]) -> LiveOptions:
     if unknown:
         raise ValueError(f'unknown in "live": {", ".join(unknown)}')
     return LiveOptions(**values)
+
+
+def _health(values: Mapping[str, Any]) -> HealthOptions:
+    unknown = sorted(set(values) - {each.name for each in fields(HealthOptions)})
+    if unknown:
+        raise ValueError(f'unknown in "health": {", ".join(unknown)}')
+    return HealthOptions(**values)
 
 
 def _rules(values: Mapping[str, Mapping[str, Any]]) -> ChannelRules:

@@ -30,6 +30,10 @@ class _Pool(ThreadPoolExecutor):
         super().__init__(max_workers=threads, thread_name_prefix="redis-pubsub-db")
         self._waiting = waiting
 
+    @property
+    def waiting(self) -> int:
+        return self._work_queue.qsize()
+
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         if self._work_queue.qsize() >= self._waiting:
             raise PoolBusy(f"{self._waiting} database calls wait for a thread already")
@@ -60,6 +64,11 @@ class Orm:
         self._threads = threads
         self._waiting = waiting
         self._context = ThreadSensitiveContext()
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a thread."""
+        return self._pool.waiting if self._pool is not None else 0
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a blocking function in a thread and await its result.

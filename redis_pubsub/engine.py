@@ -22,7 +22,8 @@ from .db import Orm
 from .hub import Hub
 from .hub.presence import Presence
 from .messages import Message, reserved_channel
-from .metrics import Metrics
+from .metrics import MAX, Gauge, Gauges, Metrics
+from .watchdog import LoopWatchdog
 from .wire import Envelope
 
 logger = logging.getLogger("redis_pubsub.engine")
@@ -89,6 +90,7 @@ class Engine:
     Attributes:
         config: The settings it was started with.
         metrics: This process's counters.
+        gauges: Numbers that go up and down; every part may add its own.
         hub: Feeds listeners.
         node: This engine's own id.
         presence: Who is on which channel, and this engine's own members.
@@ -113,6 +115,9 @@ class Engine:
         self.node = uuid.uuid4().hex[:12]
         self.presence = Presence(self.hub.broker, self.metrics, self.node)
         self.control = Control(self.metrics)
+        self.watchdog = LoopWatchdog(config.limits.loop_block_s, self.metrics)
+        self.gauges = Gauges()
+        self._show()
         self.loop = asyncio.get_running_loop()
         self.closing = AsyncExitStack()
         self._parts: dict[type[Any], Any] = {}
@@ -122,6 +127,7 @@ class Engine:
 
     async def start(self) -> None:
         """Connect in the background and become the loop's engine."""
+        self.watchdog.start()
         await self.hub.start()
         self._watch = asyncio.create_task(self._hear_control(), name="redis-pubsub-control")
         _engines[self.loop] = self
@@ -130,6 +136,7 @@ class Engine:
         """Give everything back; idempotent."""
         if _engines.get(self.loop) is self:
             del _engines[self.loop]
+        self.watchdog.close()
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.wait([self._watch])
@@ -138,6 +145,25 @@ class Engine:
         await self.presence.close()
         await self.hub.close()
         self.orm.close()
+
+    def _show(self) -> None:
+        hub, orm = self.hub, self.orm
+        for gauge in (
+            Gauge("channels", "Channels a process listens to", lambda: len(hub)),
+            Gauge(
+                "hub_backlog_bytes",
+                "Messages that arrived and are not handed on yet",
+                lambda: hub.backlog_bytes,
+            ),
+            Gauge("orm_waiting", "Database calls that wait", lambda: orm.waiting),
+            Gauge(
+                "loop_lag_seconds",
+                "How late timers of the event loop come",
+                lambda: self.watchdog.lag_s,
+                MAX,
+            ),
+        ):
+            self.gauges.add(gauge)
 
     def part(self, kind: type[Any]) -> Any:
         """The one object of an upper floor's class in this engine, made at first use

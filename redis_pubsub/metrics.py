@@ -1,4 +1,4 @@
-"""Counters that a process keeps about itself.
+"""Counters and gauges that a process keeps about itself.
 
 Nothing is lost silently: whoever drops, refuses or fails counts it here under a name.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
 
 
 class Metrics:
@@ -30,6 +31,47 @@ class Metrics:
     def snapshot(self) -> dict[str, int]:
         """All counters that were ever incremented."""
         return dict(self._counts)
+
+
+SUM, MAX, MIN = "sum", "max", "min"
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """A number that goes up and down.
+
+    Attributes:
+        name: With its unit at the end.
+        help: One line for whoever reads the number.
+        read: Gives the number at this moment; on the loop, at once.
+        joins: What several processes' numbers become: `SUM`, `MAX` or `MIN`.
+        labels: Further parts of its name, as pairs.
+    """
+
+    name: str
+    help: str
+    read: Callable[[], float]
+    joins: str = SUM
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+class Gauges:
+    """The gauges of one engine. Whoever has a number to show adds it here."""
+
+    def __init__(self) -> None:
+        self._gauges: list[Gauge] = []
+
+    def add(self, gauge: Gauge) -> None:
+        """Show a gauge, or instead of another of its name and labels."""
+        self._gauges = [
+            each
+            for each in self._gauges
+            if (each.name, each.labels) != (gauge.name, gauge.labels)
+        ]
+        self._gauges.append(gauge)
+
+    def __iter__(self) -> Iterator[Gauge]:
+        return iter(self._gauges)
 
 
 class Occasionally:

@@ -120,6 +120,8 @@ class Limits:
         db_waiting: Database calls that may wait for a thread.
         heartbeat_s: Seconds between pings to a client.
         subscribe_timeout_s: How long a listen waits for Redis.
+        probe_s: Silence after which Redis is probed, and how long the echo may take.
+        loop_block_s: How long the event loop may stand still before that is logged.
         recovery_messages: Missed messages a client may get back at once.
         catch_up_messages: Undelivered publications a user is handed at once.
         handler_grace_s: How long a handler may run on after its client left.
@@ -139,6 +141,8 @@ class Limits:
     db_waiting: int = 10_000
     heartbeat_s: float = 25.0
     subscribe_timeout_s: float = 5.0
+    probe_s: float = 2.0
+    loop_block_s: float = 1.0
     recovery_messages: int = 1_000
     catch_up_messages: int = 1_000
     handler_grace_s: float = 10.0
@@ -183,6 +187,24 @@ class ReceiptOptions:
     keep_days: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class HealthOptions:
+    """What monitoring may ask; an empty path switches one off.
+
+    Attributes:
+        healthz: Path that answers as long as the event loop runs.
+        readyz: Path that says whether messages arrive and the database answers.
+        metrics: Path of the counters and gauges, for Prometheus.
+        metrics_token: What a scraper sends as ``Authorization: Bearer …``; without one
+            only this machine may ask.
+    """
+
+    healthz: str = "/healthz"
+    readyz: str = "/readyz"
+    metrics: str = "/metrics"
+    metrics_token: str = ""
+
+
 LIMIT_NAMES = frozenset(f.name for f in fields(Limits))
 
 
@@ -198,6 +220,7 @@ class BrokerOptions:
         connect_timeout_s: How long one attempt to connect may take.
         command_timeout_s: How long one command may take.
         subscribe_timeout_s: How long a listen may wait, reconnects included.
+        probe_s: Silence after which Redis is probed, and how long the echo may take.
         meta_ttl_s: How long a channel's epoch and offset outlive its last use.
     """
 
@@ -208,4 +231,5 @@ class BrokerOptions:
     connect_timeout_s: float = 2.0
     command_timeout_s: float = 2.0
     subscribe_timeout_s: float = 5.0
+    probe_s: float = 2.0
     meta_ttl_s: int = 30 * 24 * 3600

@@ -72,6 +72,10 @@ class Broker(Protocol):
         """Whether messages can arrive at this moment."""
 
     @property
+    def silent_s(self) -> float:
+        """Seconds since anything arrived, probes included; infinite before it did."""
+
+    @property
     def presence(self) -> PresenceStore:
         """Who is on which channel."""
 

@@ -179,6 +179,10 @@ class MemoryBroker:
     def is_connected(self) -> bool:
         return self._sink is not None
 
+    @property
+    def silent_s(self) -> float:
+        return 0.0 if self._sink is not None else float("inf")
+
     async def start(self, sink: Sink) -> None:
         await asyncio.sleep(0)
         self._sink = sink

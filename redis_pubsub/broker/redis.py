@@ -11,6 +11,8 @@ import asyncio
 import logging
 import math
 import random
+import time
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +23,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from ..exceptions import BrokerUnavailable
-from ..messages import Draft, Position
+from ..messages import Draft, Position, reserved_channel
 from ..metrics import Metrics
 from ..options import BrokerOptions
 from .base import History, Read, Sink
@@ -36,9 +38,12 @@ from .commands import (
     not_loaded,
     raw_info,
 )
+from .dialing import abort, connect
+from .liveness import Liveness
 from .presence_commands import PresenceCommands
 from .redis_presence import RedisPresence
 from .subscriptions import Subscriptions
+from .watch import Watch
 
 logger = logging.getLogger("redis_pubsub.broker")
 
@@ -83,10 +88,24 @@ class RedisBroker:
         self._resumed = asyncio.Event()
         self._resumed.set()
         self._task: asyncio.Task[None] | None = None
+        self._probe_channel = reserved_channel(f"probe:{uuid.uuid4().hex[:12]}")
+        self._liveness = Liveness(options.probe_s)
+        self._watch = Watch(
+            self._liveness,
+            metrics,
+            interval_s=options.probe_s,
+            publish=self._probe,
+            is_needed=lambda: bool(self._subscriptions.channels),
+            resumed=self._resumed,
+        )
 
     @property
     def is_connected(self) -> bool:
         return self._connected.is_set()
+
+    @property
+    def silent_s(self) -> float:
+        return time.monotonic() - self._liveness.heard_at
 
     async def start(self, sink: Sink) -> None:
         self._task = asyncio.create_task(self._stay_connected(sink), name="redis-pubsub")
@@ -96,6 +115,7 @@ class RedisBroker:
             self._task.cancel()
             await asyncio.wait([self._task])
             self._task = None
+        await self._watch.close()
         self._subscriptions.fail(BrokerUnavailable("this process is stopping"))
         await self._redis.aclose()
         await self._pool.disconnect()
@@ -191,7 +211,7 @@ class RedisBroker:
         while True:
             connection = self._subscriber_pool.make_connection()  # type: ignore[no-untyped-call]
             try:
-                await connection.connect()
+                await connect(connection, self._options.connect_timeout_s)
                 failures = 0
                 await self._serve(connection, sink)
             except (RedisError, OSError) as error:
@@ -210,6 +230,10 @@ class RedisBroker:
             longest = min(_BACKOFF_MOST_S, _BACKOFF_FIRST_S * 2 ** min(failures, 10))
             await asyncio.sleep(random.uniform(0, longest))
 
+    async def _probe(self) -> None:
+        self._subscriptions.want(self._probe_channel)
+        await self._run([("PUBLISH", self._commands.live(self._probe_channel), b"")])
+
     async def _serve(self, connection: AbstractConnection, sink: Sink) -> None:
         self._subscriptions.replay()
         self._connected.set()
@@ -217,16 +241,19 @@ class RedisBroker:
         reader = asyncio.create_task(
             self._read(connection, sink), name="redis-pubsub-reader"
         )
+        watch = asyncio.create_task(
+            self._watch.run(lambda: abort(connection)), name="redis-pubsub-watch"
+        )
+        tasks = [reader, writer, watch]
         try:
-            done, _ = await asyncio.wait(
-                [reader, writer], return_when=asyncio.FIRST_COMPLETED
-            )
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
-            for task in (reader, writer):
+            abort(connection)
+            for task in tasks:
                 task.cancel()
-            await asyncio.wait([reader, writer])
+            await asyncio.wait(tasks)
 
     async def _write(self, connection: AbstractConnection) -> None:
         while True:
@@ -235,17 +262,20 @@ class RedisBroker:
                 await connection.send_command(*command)
 
     async def _read(self, connection: AbstractConnection, sink: Sink) -> None:
-        channels = self._subscriptions.channels
+        channels, liveness = self._subscriptions.channels, self._liveness
         while True:
             if not self._resumed.is_set():
                 await self._resumed.wait()
             reply = await connection.read_response(timeout=math.inf)
             kind = reply[0]
             if kind == b"message":
+                liveness.proved(time.monotonic())
                 channel = channels.get(reply[1])
-                if channel is not None:
+                if channel is not None and channel != self._probe_channel:
                     sink.deliver(channel, reply[2])
-            elif kind == b"subscribe":
+                continue
+            liveness.heard(time.monotonic())
+            if kind == b"subscribe":
                 again = self._subscriptions.confirm(reply[1])
-                if again is not None:
+                if again is not None and again != self._probe_channel:
                     sink.resubscribed(again)

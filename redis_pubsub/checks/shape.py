@@ -1,6 +1,6 @@
 """Keys and kinds: is everything in the setting known, and of the right kind?
 
-The kinds are read off the annotations of `Config`, `ChannelOptions` and `Limits`, so that
+The kinds are read off the annotations of `Config`, `ChannelOptions`, `Limits` …, so that
 a new option is checked as soon as it exists. What the values mean is ``values``'s matter;
 it gets only those that are sound.
 """
@@ -15,7 +15,7 @@ from typing import Any, get_type_hints
 from django.core.checks import CheckMessage
 
 from ..conf import Config
-from ..options import ChannelOptions, Limits, LiveOptions, ReceiptOptions
+from ..options import ChannelOptions, HealthOptions, Limits, LiveOptions, ReceiptOptions
 from .report import at, closest, error, listed
 
 Values = Mapping[str, Any]
@@ -116,6 +116,7 @@ CHANNEL_KINDS = _kinds(ChannelOptions)
 LIMIT_KINDS = _kinds(Limits)
 LIVE_KINDS = _kinds(LiveOptions)
 RECEIPT_KINDS = _kinds(ReceiptOptions)
+HEALTH_KINDS = _kinds(HealthOptions)
 KINDS = {
     **{
         # A list at the top may be written as one string; see ``conf.read``.
@@ -125,6 +126,7 @@ KINDS = {
     "channels": _SECTION,
     "live": _SECTION,
     "receipts": _SECTION,
+    "health": _SECTION,
     "limits": _SECTION,
     "address": _ADDRESS,
     "db": _WHOLE,
@@ -136,6 +138,7 @@ _SECTIONS = {
     "limits": LIMIT_KINDS,
     "live": LIVE_KINDS,
     "receipts": RECEIPT_KINDS,
+    "health": HEALTH_KINDS,
 }
 
 
@@ -148,12 +151,14 @@ class Sound:
         channels: Pattern to option to value.
         limits: Limit to value.
         receipts: Option to value.
+        health: What monitoring may ask.
     """
 
     top: dict[str, Any] = field(default_factory=dict)
     channels: dict[str, dict[str, Any]] = field(default_factory=dict)
     limits: dict[str, Any] = field(default_factory=dict)
     receipts: dict[str, Any] = field(default_factory=dict)
+    health: dict[str, Any] = field(default_factory=dict)
 
     def texts(self, key: str) -> list[str]:
         """A list of strings, which may be written as one string."""
@@ -190,7 +195,8 @@ def sift(setting: Any) -> tuple[Sound, list[CheckMessage]]:
     limits = _sift(top.pop("limits", {}), LIMIT_KINDS, messages, "limits")
     _sift(top.pop("live", {}), LIVE_KINDS, messages, "live")
     receipts = _sift(top.pop("receipts", {}), RECEIPT_KINDS, messages, "receipts")
-    return Sound(top, channels, limits, receipts), messages
+    health = _sift(top.pop("health", {}), HEALTH_KINDS, messages, "health")
+    return Sound(top, channels, limits, receipts, health), messages
 
 
 def _sift(

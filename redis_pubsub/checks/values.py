@@ -12,6 +12,7 @@ from django.core.checks import CheckMessage
 from ..auth.origin import is_origin_allowed
 from ..broker import MEMORY
 from ..conf import ADDRESS_KEYS, URL_SCHEMES
+from ..options import HealthOptions
 from ..proxies import TrustedProxies
 from .report import at, error, listed
 from .shape import Sound
@@ -40,6 +41,7 @@ def check_values(sound: Sound) -> Iterator[CheckMessage]:
         yield _too_small(0, "receipts", "keep_days")
     for pattern, options in sound.channels.items():
         yield from _channel(pattern, options)
+    yield from _health(sound)
     yield from _broker(sound)
     for origin in sound.texts("allowed_origins"):
         yield from _origin(origin)
@@ -75,6 +77,25 @@ def _limit_bounds(sound: Sound) -> Iterator[CheckMessage]:
                 f"{at('limits', key)} must be more than 0.",
                 "Leave it out for the default; there is no value for no limit.",
             )
+
+
+def _health(sound: Sound) -> Iterator[CheckMessage]:
+    options = HealthOptions(**sound.health)
+    paths = {key: getattr(options, key) for key in ("healthz", "readyz", "metrics")}
+    for key, path in paths.items():
+        if path and (not path.startswith("/") or {*path} & {*"{}?# "}):
+            yield error(
+                "E004",
+                f"{at('health', key)} is {path!r}, which is no path.",
+                'Write for example "/healthz", or "" to switch it off.',
+            )
+    used = [path for path in paths.values() if path]
+    if len({*used}) < len(used):
+        yield error(
+            "E004",
+            f"{at('health')} has one path twice.",
+            'Write a path of its own for each, or "" to switch one off.',
+        )
 
 
 def _channel(pattern: str, options: dict[str, Any]) -> Iterator[CheckMessage]:

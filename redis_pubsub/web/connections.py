@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import Counter
 from typing import Protocol
 
 from aiohttp import WSCloseCode
 
 from ..codes import Code, Disconnects
 from ..engine import ControlEvent, Engine
+from ..metrics import Gauge
 
 logger = logging.getLogger("redis_pubsub.websockets")
 
@@ -19,6 +21,7 @@ _WAVE_LEAST = 50
 """Sockets that are closed together; more if the time would not be enough."""
 _WAVES_SHARE = 0.5
 """Part of the time in which the last wave has begun; the rest is for answers."""
+HANDLER, LIVE = "handler", "live"
 GOING_AWAY = "the server is restarting"
 
 
@@ -28,7 +31,11 @@ class Connection(Protocol):
     Attributes:
         id: Unguessable, unique in the cluster.
         user_id: Its user's primary key as text; ``""`` for nobody.
+        kind: `HANDLER` or `LIVE`.
     """
+
+    @property
+    def kind(self) -> str: ...
 
     @property
     def id(self) -> str: ...
@@ -52,8 +59,21 @@ class Connections:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._open: set[Connection] = set()
+        self._kinds: Counter[str] = Counter()
         self._is_draining = False
         engine.control.handlers.append(self._heard)
+        for kind in (HANDLER, LIVE):
+            self._show(kind)
+
+    def _show(self, kind: str) -> None:
+        self._engine.gauges.add(
+            Gauge(
+                "connections",
+                "Open sockets, and streams of the live endpoint",
+                lambda: self.count(kind),
+                labels=(("kind", kind),),
+            )
+        )
 
     def __len__(self) -> int:
         return len(self._open)
@@ -64,10 +84,18 @@ class Connections:
         return self._is_draining
 
     def add(self, connection: Connection) -> None:
-        self._open.add(connection)
+        if connection not in self._open:
+            self._open.add(connection)
+            self._kinds[connection.kind] += 1
 
     def discard(self, connection: Connection) -> None:
-        self._open.discard(connection)
+        if connection in self._open:
+            self._open.discard(connection)
+            self._kinds[connection.kind] -= 1
+
+    def count(self, kind: str) -> int:
+        """How many of a kind are open."""
+        return self._kinds[kind]
 
     def _heard(self, event: ControlEvent) -> None:
         if event.kind != "disconnect":

@@ -22,3 +22,5 @@ class Pages(Protocol):
 
 ENGINE = web.AppKey("redis_pubsub_engine", Engine)
 PAGES: web.AppKey[Pages] = web.AppKey("redis_pubsub_pages")
+QUIET = web.RequestKey("redis_pubsub_quiet", bool)
+"""On a request whose success is not worth a line in the access log."""

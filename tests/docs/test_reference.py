@@ -15,6 +15,7 @@ from redis_pubsub.options import (
     CHANNEL_OPTION_NAMES,
     LIMIT_NAMES,
     ChannelOptions,
+    HealthOptions,
     Limits,
     ReceiptOptions,
 )
@@ -24,7 +25,12 @@ DOCS = ROOT / "docs"
 SETTINGS = (DOCS / "reference/settings.rst").read_text()
 
 
-@pytest.mark.parametrize("name", sorted(KEYS | CHANNEL_OPTION_NAMES | LIMIT_NAMES))
+HEALTH_NAMES = frozenset(field.name for field in dataclasses.fields(HealthOptions))
+
+
+@pytest.mark.parametrize(
+    "name", sorted(KEYS | CHANNEL_OPTION_NAMES | LIMIT_NAMES | HEALTH_NAMES)
+)
 def test_the_settings_reference_names_every_key(name):
     """A new key, channel option or limit comes with its line in the reference."""
     assert f"``{name}``" in SETTINGS
@@ -81,3 +87,12 @@ def test_every_wsgi_option_is_named():
 
     names = [field.name for field in dataclasses.fields(WSGIOptions)]
     assert [name for name in names if f"``{name}``" not in page] == []
+
+
+def test_every_gauge_is_named():
+    """docs/howto/monitoring.rst lists what a process shows besides its counters."""
+    sources = "".join(p.read_text() for p in (ROOT / "redis_pubsub").rglob("*.py"))
+    shown = set(re.findall(r'(?:Gauge|Reading)\(\s*"(\w+)"', sources))
+    page = (DOCS / "howto/monitoring.rst").read_text()
+
+    assert shown and sorted(name for name in shown if name not in page) == []

@@ -127,7 +127,7 @@ async def test_an_access_log_never_shows_a_token(site, path, caplog):
 
 
 async def test_a_process_that_ends_says_goodbye_in_waves(serve, until):
-    """Not everybody comes back to the other processes in one moment; nobody is forgotten."""
+    """Not everybody comes back in one moment to the other processes."""
 
     @websocket("/wait/")
     async def wait(ws, params, **kwargs):

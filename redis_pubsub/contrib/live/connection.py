@@ -20,6 +20,7 @@ from ...auth.tokens import Claims
 from ...codes import Code, Disconnects, Unsubscribes
 from ...frames import Framing
 from ...hub.lossy import DROP, LATEST, Tap
+from ...web.connections import LIVE
 from ...web.handshake import Credentials
 from .expiries import CONNECTION, Expiries
 from .line import Line
@@ -71,6 +72,7 @@ class Connection:
         listener: What the hub feeds.
     """
 
+    kind = LIVE
     __slots__ = (
         "_calls",
         "_ended",

@@ -17,7 +17,7 @@ from aiohttp import http_parser, web
 from aiohttp.web_log import AccessLogger, KeyMethod
 
 from ...web.connections import Connections
-from ...web.keys import ENGINE
+from ...web.keys import ENGINE, QUIET
 
 KEEPALIVE_S = 75.0
 SHUTDOWN_S = 10.0
@@ -31,7 +31,8 @@ MAX_LINE_BYTES = 65_536
 
 class RedactingAccessLogger(AccessLogger):
     """Writes ``token=…`` where a URL carries a token, or a command that may hold one: in
-    the request line, the referrer, and whatever else the format asks for."""
+    the request line, the referrer, and whatever else the format asks for. Of health
+    checks and scrapes it writes only those that fail."""
 
     def __init__(self, logger: logging.Logger, log_format: str = AccessLogger.LOG_FORMAT):
         super().__init__(logger, log_format)
@@ -40,6 +41,12 @@ class RedactingAccessLogger(AccessLogger):
             KeyMethod(key, functools.partial(_redacted, method))
             for key, method in self._methods
         ]
+
+    def log(
+        self, request: web.BaseRequest, response: web.StreamResponse, time: float
+    ) -> None:
+        if not (request.get(QUIET) and response.status == 200):
+            super().log(request, response, time)
 
 
 def _redacted(method: Callable[..., Any], *args: Any) -> Any:

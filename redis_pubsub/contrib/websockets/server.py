@@ -14,6 +14,7 @@ from ...web.keys import ENGINE, PAGES
 from ..live.mount import mount
 from ..live.procedures import Procedure, by_name
 from ..live.server import LiveServer
+from ..monitoring import endpoints as monitoring
 from .discovery import Served, load_handlers
 from .handlers import Route
 from .pages import DjangoPages
@@ -37,6 +38,7 @@ def socket_application(
     live = get_config().live_options
     if live.enabled:
         mount(app, live)
+    monitoring.mount(app, get_config().health_options)
 
     async def engine_of(app: web.Application) -> AsyncIterator[None]:
         engine = Engine(get_config(), in_test_thread=in_test_thread)
@@ -44,6 +46,7 @@ def socket_application(
         if live.enabled:
             engine.part(LiveServer).procedures = procedures
         await engine.start()
+        monitoring.start(engine)
         yield
         await engine.close()
 

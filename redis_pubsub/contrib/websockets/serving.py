@@ -14,7 +14,7 @@ from ...codes import TRY_AGAIN, Code, Disconnects
 from ...engine import Engine
 from ...exceptions import BrokerUnavailable, InvalidChannelName, PubSubError
 from ...readers import SubscriptionManager
-from ...web.connections import Connections
+from ...web.connections import HANDLER, Connections
 from .socket import HandlerSocket
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ logger = logging.getLogger("redis_pubsub.websockets")
 
 class HandlerConnection:
     """One open socket and the handler that serves it."""
+
+    kind = HANDLER
 
     def __init__(
         self,
