@@ -245,8 +245,10 @@ export class World {
 
   /** The server accepts the connection that was just dialled. */
   async welcome(result = {}) {
-    const [{ id }] = this.socket.take();
+    const [command] = this.socket.take();
+    const { id } = command;
     await this.socket.say({ id, connect: { client: "c1", version: "1", ...result } });
+    return command;
   }
 
   /** Waits out a backoff and lets the server take the client back. */

@@ -860,6 +860,20 @@ test("a channel the page does not name begins with now", async () => {
   assert.deepEqual(sent, { channel: "news" });
 });
 
+test("a personal channel of the page goes along with the connect command", async () => {
+  world.page.script("data-live-position", {
+    "user:7": { epoch: "e1", offset: 4 },
+    news: { epoch: "e1", offset: 12 },
+  });
+  const live = await world.dialled();
+  const publications = heard(live, "publication");
+  const missed = [{ data: 5, offset: 5 }];
+  const recovered = { ...HISTORY, offset: 4, recovered: true, publications: missed };
+  const { connect } = await world.welcome({ subs: { "user:7": recovered } });
+  assert.deepEqual(connect.subs, { "user:7": { recover: true, epoch: "e1", offset: 4 } });
+  assert.deepEqual(publications.map((p) => [p.channel, p.data]), [["user:7", 5]]);
+});
+
 test("since counts more than the page", async () => {
   world.page.script("data-live-position", { news: { epoch: "e1", offset: 12 } });
   const live = await world.connected();

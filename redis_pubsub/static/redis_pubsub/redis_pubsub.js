@@ -34,6 +34,8 @@ function complain(error) {
 
 // -- the page --
 
+const broken = new WeakSet();
+
 function readPage(attribute) {
   const selector = `script[type="application/json"][${attribute}]`;
   const found = [];
@@ -41,7 +43,8 @@ function readPage(attribute) {
     try {
       found.push(Object(JSON.parse(element.textContent)));
     } catch (error) {
-      complain(error);
+      if (!broken.has(element)) complain(error);
+      broken.add(element);
     }
   }
   return found;
@@ -764,6 +767,7 @@ class Live extends Emitter {
   #greeting() {
     const { data, name = "redis_pubsub" } = this._options;
     const subs = {};
+    this.#expectPersonal();
     for (const [channel, feed] of this.#feeds) subs[channel] = feed.recovery;
     return JSON.stringify({ connect: { token: this.#credential.token, data, name, subs } });
   }
@@ -805,6 +809,15 @@ class Live extends Emitter {
   #loseFeed(channel, reason) {
     this.#feeds.get(channel)?.lose(reason);
     this.#feeds.delete(channel);
+  }
+
+  /** Heard without asking, and yet from where the page says. */
+  #expectPersonal() {
+    for (const channel of readPage("data-live-position").flatMap(Object.keys)) {
+      if (!channel.startsWith("user:") || this.#subscriptions.has(channel)) continue;
+      const since = this.#takePagePosition(channel);
+      if (since) this.#feeds.set(channel, new Feed(this, channel, since));
+    }
   }
 
   #takePagePosition(channel) {
