@@ -36,6 +36,9 @@ class ExpiredToken(InvalidToken):
     """A good token whose time is over."""
 
 
+_NO_INFO = Raw()
+
+
 class Claims(msgspec.Struct, omit_defaults=True):
     """What a token says.
 
@@ -51,14 +54,20 @@ class Claims(msgspec.Struct, omit_defaults=True):
     channel: str = ""
     exp: float = 0
     nbf: float = 0
-    info: Raw = Raw()
+    # Left out by identity.
+    info: Raw = _NO_INFO
 
 
 class _Header(msgspec.Struct):
     alg: str
 
 
+class _Expiry(msgspec.Struct):
+    exp: float = 0
+
+
 _claims = msgspec.json.Decoder(Claims)
+_expiry = msgspec.json.Decoder(_Expiry)
 _header = msgspec.json.Decoder(_Header)
 
 
@@ -126,7 +135,7 @@ def expiry_of(token: str) -> float:
     if len(parts) != 3:
         return 0
     try:
-        return _claims.decode(_decode(parts[1].encode())).exp
+        return _expiry.decode(_decode(parts[1].encode())).exp
     except (ValueError, binascii.Error, msgspec.MsgspecError, RecursionError):
         return 0
 
@@ -139,7 +148,7 @@ def _token(claims: Claims) -> str:
 
 
 def _raw(info: Any) -> Raw:
-    return Raw() if info is None else Raw(msgspec.json.encode(info))
+    return _NO_INFO if info is None else Raw(msgspec.json.encode(info))
 
 
 def _digest(key: str, signed: bytes) -> bytes:
@@ -151,6 +160,8 @@ def _encode(data: bytes) -> bytes:
 
 
 def _decode(data: bytes) -> bytes:
-    # Strict: the lenient decoder would take many spellings for one signature.
-    padded = data + b"=" * (-len(data) % 4)
-    return base64.b64decode(padded, altchars=b"-_", validate=True)
+    decoded = base64.urlsafe_b64decode(data + b"=" * (-len(data) % 4))
+    if _encode(decoded) != data:
+        # The decoder takes many spellings for one signature.
+        raise ValueError("not base64url as a token has it")
+    return decoded
