@@ -65,7 +65,7 @@ async def _subscribe(connection: Connection, commands: list[Command]) -> None:
         else:
             session.fail(command, wrong)
     entered = []
-    changes = server.changes
+    changes, refreshes = server.changes, server.refreshes
     async with Entering(connection, [entry for _, entry in begun]) as entering:
         await entering.prepare()
         if session.ending is not None:
@@ -78,9 +78,10 @@ async def _subscribe(connection: Connection, commands: list[Command]) -> None:
             else:
                 session.not_subscribed(command, entry.channel, outcome)
         connection.flush()
-    if server.changes != changes:
-        # The rows may have changed between being read and being granted.
-        server.look_again(connection.user_id)
+    if server.changes != changes and connection.user_id:
+        # What was granted may have been taken back between the two.
+        entirely = server.refreshes != refreshes
+        server.look_again(connection.user_id, entirely=entirely)
     await connection.entered(entered)
 
 
