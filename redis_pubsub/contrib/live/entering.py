@@ -118,6 +118,11 @@ class Entering:
         """Feed the connection from here on; what it is to be told first."""
         if entry.refusal is not None:
             return entry.refusal
+        if not entry.is_server_side and entry.channel not in (
+            self._connection.session.channels
+        ):
+            # The server has ended it before it began.
+            return Errors.PERMISSION_DENIED
         assert entry.admission is not None, "prepared"
         listener = self._connection.listener
         try:
