@@ -211,7 +211,7 @@ async def test_an_unsubscribe_while_the_subscribe_is_under_way_is_seen(
 
 
 async def test_others_rows_may_change_while_nobody_subscribes(
-    live, user, chat, monkeypatch, until
+    live, user, other_user, chat, monkeypatch, until
 ):
     """A client that is nobody has no rows to look at; it must not get in the way of those
     who have."""
@@ -220,14 +220,14 @@ async def test_others_rows_may_change_while_nobody_subscribes(
     grants = Authorizer.grants
 
     async def slow(authorizer, *args, **options):
+        monkeypatch.setattr(Authorizer, "grants", grants)
         changes = live.server.changes
-        await arefresh(user)
+        await arefresh(other_user)
         await until(lambda: live.server.changes > changes)
         return await grants(authorizer, *args, **options)
 
     monkeypatch.setattr(Authorizer, "grants", slow)
     await nobody.subscribe("room:1")
-    monkeypatch.undo()
 
     await chat.aunsubscribe(user)
     assert (await ada.push("unsubscribe", "chat"))["code"] == 2000
