@@ -170,6 +170,8 @@ async def _serve(
 
 
 async def _converse(connection: Connection, line: StreamLine, command: bytes) -> None:
+    # The site's coroutines are called in this task, and in those it starts.
+    connection.server.engine.orm.adopt()
     said: bytes | str | None = command
     while said is not None:
         await hear(connection, said)

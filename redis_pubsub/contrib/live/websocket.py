@@ -95,6 +95,8 @@ async def _converse(
 ) -> None:
     """Carry out what comes, until the client is gone. While a command is carried out
     nothing is read: what a client may have under way is bounded by the network."""
+    # The site's coroutines are called in this task, and in those it starts.
+    connection.server.engine.orm.adopt()
     while True:
         message = await socket.receive()
         opcode = _KINDS.get(message.type)
