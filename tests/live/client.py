@@ -17,11 +17,13 @@ class Live:
     Attributes:
         ws: aiohttp's own.
         pings: How many came.
+        answers: Whether it answers them.
     """
 
     def __init__(self, ws):
         self.ws = ws
         self.pings = 0
+        self.answers = True
         self._ids = itertools.count(1)
         self._heard = []
 
@@ -47,7 +49,10 @@ class Live:
             assert message.type is aiohttp.WSMsgType.TEXT, message
             replies = [json.loads(line) for line in message.data.split("\n")]
             assert all(isinstance(reply, dict) for reply in replies)
-            self.pings += sum(not reply for reply in replies)
+            for _ in filter(lambda reply: not reply, replies):
+                self.pings += 1
+                if self.answers:
+                    await self.ws.send_str("{}")
             replies = [reply for reply in replies if reply]
             if replies:
                 self._heard += replies[1:]
