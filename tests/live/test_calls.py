@@ -15,12 +15,13 @@ from redis_pubsub.exceptions import BrokerUnavailable, InvalidPayload
 
 from .client import datas
 
-pytestmark = pytest.mark.django_db(transaction=True)
+with_database = pytest.mark.django_db(transaction=True)
 
 
 # -- publish -----------------------------------------------------------------------------
 
 
+@with_database
 async def test_publishing_is_denied_unless_allowed(live, user, chat):
     """103: a subscription does not grant it; 102 and 107 for names that are none."""
     ada, nobody = await live.connect(user), await live.connect()
@@ -33,6 +34,7 @@ async def test_publishing_is_denied_unless_allowed(live, user, chat):
     assert await ada.result("publish", channel="members:1", data=1) == {}
 
 
+@with_database
 @pytest.mark.parametrize("data", [{"a": [1, None]}, None, 0, "", "two\nlines\u2028", []])
 async def test_everybody_hears_who_published(live, user, data):
     """The publisher too; `info` says who; any JSON is data."""
@@ -119,6 +121,7 @@ async def test_history_gives_what_is_kept_and_where_the_channel_stands(
     assert (result["epoch"], result["offset"]) == (filled, 12)
 
 
+@with_database
 async def test_what_history_refuses(live, user, filled, chat):
     """§3: wrong epoch 112, reverse from nowhere 107, no history 108, not allowed 103."""
     ada, client = await live.connect(user), await live.connect()
@@ -151,6 +154,7 @@ async def test_the_history_of_an_unused_channel_is_empty(live):
 # -- presence ----------------------------------------------------------------------------
 
 
+@with_database
 async def test_presence_lists_who_hears_a_channel(live, user, other_user, until):
     """Each connection with its user; who leaves or is gone is listed no more."""
     ada, again = await live.connect(user), await live.connect(user)
@@ -173,6 +177,7 @@ async def test_presence_lists_who_hears_a_channel(live, user, other_user, until)
     assert list((await asking.result("presence", channel="room:1"))["presence"]) == [ids[1]]
 
 
+@with_database
 async def test_presence_of_an_empty_channel_is_empty_and_some_have_none(live, user, chat):
     """108 without the option, 103 for who may not hear it."""
     client = await live.connect()
@@ -188,6 +193,7 @@ async def test_presence_of_an_empty_channel_is_empty_and_some_have_none(live, us
         assert await client.error(kind, channel="\x00control") == 102
 
 
+@with_database
 async def test_presence_by_user_counts_tabs_once(serve_live, user):
     """Option ``presence_by``: one entry a user, each anonymous client for himself."""
     rule = {"subscribe": "anyone", "presence": True, "presence_by": "user"}
@@ -203,6 +209,7 @@ async def test_presence_by_user_counts_tabs_once(serve_live, user):
     assert users == ["", "", str(user.pk)]
 
 
+@with_database
 async def test_joins_and_leaves_are_announced(live, user):
     """§6: one's own join follows the subscribe reply; one's own leave is not told; who
     closes the socket leaves."""
@@ -227,6 +234,7 @@ async def test_joins_and_leaves_are_announced(live, user):
     assert (await bob.push("leave", "joins:1"))["info"] == her
 
 
+@with_database
 async def test_what_a_token_says_others_are_told(live, user):
     """`info` of the connection's token and of the subscription's, in joins, presence and
     publications."""
@@ -344,6 +352,7 @@ async def calling(serve_live, gate, taken):
     return await serve_live(*procedures(gate, taken), limits={"live_calls": 2})
 
 
+@with_database
 async def test_procedures_are_called_with_user_and_data(calling, user):
     """Coroutines on the loop, plain functions in a database thread, data as annotated."""
     ada, nobody = await calling.connect(user), await calling.connect()

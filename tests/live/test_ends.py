@@ -18,12 +18,13 @@ from .client import subscribe
 from .conftest import KEY
 from .raw import Raw
 
-pytestmark = pytest.mark.django_db(transaction=True)
+with_database = pytest.mark.django_db(transaction=True)
 
 
 # -- pings -------------------------------------------------------------------------------
 
 
+@with_database
 async def test_pings_come_also_while_data_flows(serve_live):
     """§7: one client's timer is re-armed by pings only; who answers stays."""
     live = await serve_live(limits={"heartbeat_s": 0.2})
@@ -56,6 +57,7 @@ async def test_who_does_not_answer_is_not_there(serve_live):
 # -- expiry ------------------------------------------------------------------------------
 
 
+@with_database
 async def test_a_refresh_lengthens_the_connection(serve_live, user):
     """§9: a new ttl, and the old end does not come."""
     live = await serve_live(limits={"live_expiry_grace_s": 0.0})
@@ -75,6 +77,7 @@ async def test_a_refresh_lengthens_the_connection(serve_live, user):
     assert "expires" not in result and "ttl" not in result
 
 
+@with_database
 async def test_a_connection_ends_after_its_token_and_some_grace(serve_live, user):
     """§9: 3005: the client comes back with its old token, meets 109, and fetches one."""
     live = await serve_live(limits={"live_expiry_grace_s": 0.1})
@@ -88,6 +91,7 @@ async def test_a_connection_ends_after_its_token_and_some_grace(serve_live, user
     assert await again.error("connect", token=token) == 109
 
 
+@with_database
 async def test_a_refresh_with_a_bad_token_ends_the_connection(live, user, other_user):
     """§9: never 109 here: expired is 3005; another user's or junk is 3500."""
     bad = [
@@ -103,6 +107,7 @@ async def test_a_refresh_with_a_bad_token_ends_the_connection(live, user, other_
         assert (await ada.ended())[0] == code
 
 
+@with_database
 async def test_a_refresh_that_cannot_be_checked_is_tried_again(live, user, monkeypatch):
     """The database is down: a temporary error, and the connection stays."""
     ada = await live.connect(user)
@@ -115,6 +120,7 @@ async def test_a_refresh_that_cannot_be_checked_is_tried_again(live, user, monke
     assert reply["error"]["code"] == 100 and reply["error"]["temporary"] is True
 
 
+@with_database
 async def test_a_subscription_ends_after_its_token(serve_live, user):
     """§9: push 2501, and the client subscribes anew with another token; the connection
     stays."""
@@ -131,6 +137,7 @@ async def test_a_subscription_ends_after_its_token(serve_live, user):
     await ada.subscribe("vip", token=subscription_token(user, "vip"))
 
 
+@with_database
 async def test_a_new_token_lengthens_a_subscription(serve_live, user, other_user):
     """§9: also one that is not for ever; expired is a temporary error, never 109; another
     channel's or user's is 3500; without a subscription 103."""
@@ -156,6 +163,7 @@ async def test_a_new_token_lengthens_a_subscription(serve_live, user, other_user
         assert (await ada.ended())[0] == 3500
 
 
+@with_database
 async def test_an_unsubscribed_channel_does_not_expire(serve_live, user):
     """The end of a token is no end of a later subscription without one."""
     live = await serve_live(limits={"live_expiry_grace_s": 0.0})
@@ -193,6 +201,7 @@ def narrow(live):
     return sock
 
 
+@with_database
 async def test_a_client_that_does_not_read_is_ended(serve_live, monkeypatch, until):
     """§11: 3008; others hear on, and nothing of it stays in memory."""
     monkeypatch.setattr(websocket, "_CLOSE_DEADLINE_S", 0.2)
@@ -219,6 +228,7 @@ async def test_a_client_that_does_not_read_is_ended(serve_live, monkeypatch, unt
     await until(lambda: len(live.engine.part(Connections)) == 1)
 
 
+@with_database
 async def test_who_reads_again_in_time_learns_why(serve_live, until):
     """The close frame is the last of what was queued."""
     live = await serve_live(limits={"send_buffer_bytes": 50_000})
@@ -320,6 +330,7 @@ async def test_an_address_for_sockets_says_so(live):
 # -- shutdown ----------------------------------------------------------------------------
 
 
+@with_database
 async def test_a_process_that_ends_says_so(live, user, until):
     """§11: 3001, from which clients come back; who comes meanwhile is told to wait."""
     ada, silent = await live.connect(user), await live.open()

@@ -12,7 +12,7 @@ from redis_pubsub.publishing import publish
 
 from .client import datas
 
-pytestmark = pytest.mark.django_db(transaction=True)
+with_database = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
@@ -131,6 +131,7 @@ async def test_more_than_may_be_recovered_is_not_recovered(serve_live):
     assert datas(result["publications"]) == [3, 4, 5]
 
 
+@with_database
 async def test_positions_are_wishes_where_the_rule_does_not_force_them(serve_live):
     """§5: grant what is asked for and there is; without history the result is empty, and
     `was_recovering` is echoed."""
@@ -157,6 +158,7 @@ async def test_positions_are_wishes_where_the_rule_does_not_force_them(serve_liv
     assert await client.push("pub", "lobby:2") == {"data": 1}
 
 
+@with_database
 async def test_a_channel_of_a_row_has_positions_by_itself(live, user, chat):
     """It carries models: plain values join its history once somebody has subscribed."""
     ada = await live.connect(user)
@@ -205,6 +207,7 @@ async def test_a_sender_can_be_left_out(live):
 # -- insufficient state --------------------------------------------------------------------
 
 
+@with_database
 async def test_a_lost_redis_connection_makes_clients_recover(
     live, redis_client, until, prefix
 ):
@@ -232,6 +235,7 @@ async def test_a_lost_redis_connection_makes_clients_recover(
     assert (await client.push("pub", "room:1"))["offset"] == 4
 
 
+@with_database
 async def test_a_lost_position_of_the_own_channel_ends_the_connection(
     live, user, redis_client
 ):
