@@ -24,7 +24,8 @@ class Raw:
 
     async def request(self, method, path, *, body=b"", version="1.1", **headers):
         """Send a request and read the head of its answer."""
-        headers.setdefault("Host", "127.0.0.1")
+        port = self.writer.get_extra_info("peername")[1]
+        headers.setdefault("Host", f"127.0.0.1:{port}")
         if body or method == "POST":
             headers["Content-Length"] = len(body)
         lines = [f"{method} {path} HTTP/{version}"]

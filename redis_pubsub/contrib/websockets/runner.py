@@ -20,20 +20,22 @@ from ...web.keys import ENGINE
 KEEPALIVE_S = 75.0
 SHUTDOWN_S = 10.0
 _UNPRINTABLE = dict.fromkeys((*range(32), *range(127, 160)))
-_token = re.compile(r"([?&]token=)[^&\s\"]*")
+# What of a query may be, or hold, a token: the second is a stream's connect command.
+_SECRETS = frozenset(("token", "cf_connect"))
+_secret = re.compile(r"([?&](?:token|cf_connect)=)[^&\s\"]*")
 
 
 class RedactingAccessLogger(AccessLogger):
-    """Writes ``token=…`` where a query carries a token."""
+    """Writes ``token=…`` (or ``cf_connect=…``) where a query carries a token."""
 
     @staticmethod
     def _format_r(request: web.BaseRequest, *args: Any) -> str:
         version = f"HTTP/{request.version.major}.{request.version.minor}"
         path = request.path_qs
-        if "token" in request.query:
+        if not _SECRETS.isdisjoint(request.query):
             # However the name was spelt: by what it decodes to.
             pairs = [
-                f"{name}=…" if name == "token" else f"{name}={value}"
+                f"{name}=…" if name in _SECRETS else f"{name}={value}"
                 for name, value in parse_qsl(request.rel_url.raw_query_string)
             ]
             path = f"{request.rel_url.raw_path}?{'&'.join(pairs)}"
@@ -41,7 +43,7 @@ class RedactingAccessLogger(AccessLogger):
 
     @staticmethod
     def _format_referer(request: web.BaseRequest) -> str:
-        return _token.sub(r"\1…", request.headers.get("Referer", "-"))
+        return _secret.sub(r"\1…", request.headers.get("Referer", "-"))
 
 
 class Runner(web.AppRunner):

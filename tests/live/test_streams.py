@@ -1,0 +1,448 @@
+"""The live endpoint for clients without WebSockets: bytes of two streams, and their end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from urllib.parse import quote
+
+import pytest
+from aiohttp.test_utils import make_mocked_request
+
+from redis_pubsub.contrib.websockets.runner import RedactingAccessLogger
+from redis_pubsub.exceptions import BrokerUnavailable
+from redis_pubsub.publishing.control import adisconnect
+
+from .raw import Raw
+
+CONNECT = b'{"id":1,"connect":{}}'
+NEVER_KEPT = {
+    "cache-control": "private, no-cache, no-store, must-revalidate, max-age=0",
+    "pragma": "no-cache",
+    "x-accel-buffering": "no",
+}
+
+
+class Stream:
+    """A raw HTTP stream whose client has connected, and the posts beside it."""
+
+    def __init__(self, live, raw, connected, **headers):
+        self.live = live
+        self.raw = raw
+        self.session, self.node = connected["session"], connected["node"]
+        self.client = connected["client"]
+        self.headers = headers
+
+    async def post(self, *commands, **changes):
+        """Post commands; gives the status."""
+        data = "\n".join(
+            command if isinstance(command, str) else json.dumps(command)
+            for command in commands
+        )
+        url = changes.pop("url", self.live.url)
+        body = {"session": self.session, "node": self.node, "data": data, **changes}
+        data = json.dumps(body, ensure_ascii=False).encode()
+        async with self.live.http.post(
+            url + "/emulation", data=data, headers=self.headers
+        ) as response:
+            assert response.status >= 400 or await response.read() == b""
+            return response.status
+
+    async def hear(self):
+        (reply,) = await self.raw.replies()
+        return reply
+
+
+async def open_stream(live, body=CONNECT, **headers):
+    raw = await Raw.open(live)
+    await raw.request("POST", "/connection/http_stream", body=body, **headers)
+    assert raw.status == 200, raw.status
+    (reply, *_) = await raw.replies()
+    return Stream(live, raw, reply["connect"], **headers)
+
+
+@pytest.fixture
+async def stream(live):
+    return await open_stream(live)
+
+
+# -- the streams themselves --------------------------------------------------------------
+
+
+async def test_an_http_stream_is_lines_in_chunks(live):
+    """§1: headers at once, uncompressed, uncached; every reply is followed by a newline;
+    the reply names session and node."""
+    raw = await Raw.open(live)
+    await raw.request(
+        "POST", "/connection/http_stream", body=CONNECT, Accept_Encoding="gzip"
+    )
+
+    assert raw.status == 200
+    assert raw.headers["content-type"] == "application/json; charset=utf-8"
+    assert raw.headers["transfer-encoding"] == "chunked"
+    assert "content-encoding" not in raw.headers
+    assert raw.headers.items() >= NEVER_KEPT.items()
+    (reply,) = await raw.replies()
+    connected = reply["connect"]
+    assert connected["client"] and connected["pong"] is True
+    assert connected["node"] == live.engine.node and len(connected["session"]) > 32
+
+    stream = Stream(live, raw, connected)
+    wish = {"id": 2, "subscribe": {"channel": "room:1"}}
+    assert await stream.post(wish) == 204
+    assert (await stream.hear())["id"] == 2
+    await live.publish("room:1", {"n": 1})
+    push = b'{"push":{"channel":"room:1","pub":{"data":{"n":1},"offset":1}}}\n'
+    assert await raw.chunk() == push
+
+
+async def test_server_sent_events_begin_at_once(live):
+    """§1: a line's end so that headers leave, then `data:` lines, and no other fields."""
+    raw = await Raw.open(live)
+    await raw.request("GET", f"/connection/sse?cf_connect={quote(CONNECT)}")
+
+    assert raw.status == 200
+    assert raw.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert raw.headers.items() >= NEVER_KEPT.items()
+    assert await raw.chunk() == b"\r\n"
+    event = await raw.chunk()
+    assert event.startswith(b"data: {") and event.endswith(b"}\n\n")
+    connected = json.loads(event.removeprefix(b"data: "))["connect"]
+
+    stream = Stream(live, raw, connected)
+    wishes = [{"id": n, "subscribe": {"channel": f"room:{n}"}} for n in (2, 3)]
+    assert await stream.post(*wishes) == 204
+    lines = (await raw.chunk()).split(b"\n")
+    assert lines[-2:] == [b"", b""]
+    assert [json.loads(line.removeprefix(b"data: "))["id"] for line in lines[:-2]] == [2, 3]
+
+
+@pytest.mark.parametrize("kind", ["http_stream", "sse"])
+async def test_a_proxy_of_http_1_0_gets_no_chunks(live, kind):
+    """The end of the connection ends the stream."""
+    raw = await Raw.open(live)
+    if kind == "sse":
+        path = f"/connection/sse?cf_connect={quote(CONNECT)}"
+        await raw.request("GET", path, version="1.0")
+    else:
+        path = "/connection/http_stream"
+        await raw.request("POST", path, body=CONNECT, version="1.0")
+    assert raw.status == 200 and "transfer-encoding" not in raw.headers
+    (connection,) = live.connections
+    await adisconnect(client=connection.id)
+
+    lines = (await raw.rest()).splitlines()
+
+    lines = [line.removeprefix(b"data: ") for line in lines if line]
+    first, last = map(json.loads, lines)
+    assert first["connect"]["client"] == connection.id
+    assert last == {
+        "push": {"disconnect": {"code": 3503, "reason": "force disconnect"}}
+    }
+
+
+async def test_a_disconnect_is_a_push_and_then_the_end(live, stream, until):
+    """§1, §6: the last chunk, and the end of the connection; nothing follows."""
+    assert await stream.post({"id": 2, "subscribe": {"channel": "room:1"}}) == 204
+    await stream.hear()
+
+    await adisconnect(client=stream.client)
+
+    push = {"disconnect": {"code": 3503, "reason": "force disconnect"}}
+    assert await stream.hear() == {"push": push}
+    await live.publish("room:1", "late")
+    assert await stream.raw.chunk() == b""
+    assert await stream.raw.rest() == b""
+    await until(lambda: len(live.server) == 0)
+
+
+REFUSED = [
+    (b'{"id":1,"connect":{"token":"junk.of.mine"}}', 3500),
+    (b'{"id":1,"subscribe":{"channel":"a"}}', 3501),
+    (b"hello", 3501),
+    (b"\xff", 3501),
+    (b"", 3501),
+]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("body", "code"), REFUSED)
+async def test_a_refusal_is_a_push_too(live, body, code):
+    """§1: never an HTTP status, after which clients retry for ever."""
+    raw = await Raw.open(live)
+    await raw.request("POST", "/connection/http_stream", body=body)
+
+    assert raw.status == 200
+    (reply,) = await raw.replies()
+    assert reply["push"]["disconnect"]["code"] == code
+    assert await raw.chunk() == b""
+
+
+async def test_the_first_frame_may_hold_more_than_the_connect(live):
+    """Replies in order, in as many lines."""
+    body = CONNECT + b'\n{"id":2,"subscribe":{"channel":"room:1"}}\n'
+
+    raw = (await open_stream(live, body)).raw
+
+    assert (await raw.replies())[0]["id"] == 2
+
+
+async def test_streams_are_pinged_and_answer_by_posts(serve_live):
+    """§7: an empty reply; no answer in time is 3012, as a push."""
+    live = await serve_live(limits={"heartbeat_s": 0.3})
+    stream = await open_stream(live)
+
+    assert await stream.raw.chunk() == b"{}\n"
+    assert await stream.post("{}") == 204
+    assert await stream.raw.chunk() == b"{}\n"
+    push = {"disconnect": {"code": 3012, "reason": "no pong"}}
+    assert await stream.hear() == {"push": push}
+    assert await stream.raw.chunk() == b""
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_client_that_leaves_is_noticed(live, until):
+    """aiohttp does not say; its presence leaves with it."""
+    watching = await live.connect()
+    await watching.subscribe("joins:1")
+    await watching.push("join", "joins:1")
+    stream = await open_stream(live)
+    assert await stream.post({"id": 2, "subscribe": {"channel": "joins:1"}}) == 204
+    assert (await watching.push("join", "joins:1"))["info"]["client"] == stream.client
+
+    stream.raw.close()
+
+    assert (await watching.push("leave", "joins:1"))["info"]["client"] == stream.client
+    await until(lambda: len(live.server) == 1)
+
+
+async def test_what_is_wrong_with_the_request_is_a_status(serve_live):
+    """§1: 413 over the limit, 400 without a command, 405 for other methods."""
+    live = await serve_live(limits={"live_command_bytes": 1_000})
+    large = b'{"id":1,"connect":{"name":"%s"}}' % (b"x" * 1_000)
+    requests = [
+        ("POST", "/connection/http_stream", large, 413),
+        ("GET", "/connection/http_stream", b"", 405),
+        ("GET", "/connection/sse", b"", 400),
+        ("GET", "/connection/sse?cf_connect=", b"", 400),
+        ("POST", "/connection/sse", b"", 405),
+        ("GET", "/emulation", b"", 405),
+    ]
+    for method, path, body, status in requests:
+        raw = await Raw.open(live)
+        await raw.request(method, path, body=body)
+        assert (path, raw.status) == (path, status)
+        raw.close()
+    assert len(live.server) == 0
+
+
+async def test_a_redis_that_is_down_is_a_503(live, monkeypatch):
+    """Posts could not be brought: the client tries again."""
+
+    async def down(*args):
+        raise BrokerUnavailable("Redis is down")
+
+    monkeypatch.setattr(live.engine.hub.broker, "subscribe", down)
+    raw = await Raw.open(live)
+
+    await raw.request("POST", "/connection/http_stream", body=CONNECT)
+
+    assert raw.status == 503 and raw.headers["retry-after"]
+    monkeypatch.undo()
+    await open_stream(live)
+
+
+# -- origins -----------------------------------------------------------------------------
+
+
+async def test_pages_of_allowed_origins_may_read(serve_live):
+    """§1: what a browser wants to see; a foreign page gets 403 everywhere."""
+    live = await serve_live(allowed_origins=["https://app.example"])
+    ours, foreign = "https://app.example", "https://evil.example"
+
+    stream = await open_stream(live, Origin=ours)
+    for headers in (stream.raw.headers,):
+        assert headers["access-control-allow-origin"] == ours
+        assert headers["access-control-allow-credentials"] == "true"
+    assert await stream.post("{}") == 204
+    for path in ("/connection/http_stream", "/emulation"):
+        raw = await Raw.open(live)
+        asked = {"Access_Control_Request_Headers": "content-type,x-a"}
+        await raw.request("OPTIONS", path, Origin=ours, **asked)
+        assert raw.status == 204
+        assert raw.headers["access-control-allow-origin"] == ours
+        assert raw.headers["access-control-allow-methods"] == "POST, OPTIONS"
+        assert raw.headers["access-control-max-age"] == "300"
+        assert raw.headers["access-control-allow-headers"] == "content-type,x-a"
+        raw.close()
+
+    for method, path in (
+        ("OPTIONS", "/emulation"),
+        ("POST", "/emulation"),
+        ("POST", "/connection/http_stream"),
+        ("GET", f"/connection/sse?cf_connect={quote(CONNECT)}"),
+    ):
+        raw = await Raw.open(live)
+        await raw.request(method, path, body=CONNECT, Origin=foreign)
+        assert raw.status == 403
+        assert "access-control-allow-origin" not in raw.headers
+        raw.close()
+
+
+def test_the_log_does_not_tell_tokens():
+    """§1: the connect command is in the URL, and the token in it."""
+    command = quote('{"id":1,"connect":{"token":"hush"}}')
+    for path in (
+        f"/connection/sse?cf_connect={command}&a=1",
+        f"/connection/sse?a=1&cf%5Fconnect={command}",
+    ):
+        request = make_mocked_request("GET", path, headers={"Referer": f"http://x{path}"})
+
+        line = RedactingAccessLogger._format_r(request)
+        referer = RedactingAccessLogger._format_referer(request)
+
+        assert "hush" not in line and "a=1" in line
+        assert "hush" not in referer or "%5F" in path
+
+
+# -- posts -------------------------------------------------------------------------------
+
+
+async def test_posts_are_carried_out_in_the_order_they_came(serve_live):
+    """§1: one session's commands, also where an earlier one takes its time."""
+    gate = asyncio.Event()
+    taken = []
+    from redis_pubsub.contrib.live import on_message
+
+    @on_message
+    async def take(user, data):
+        await gate.wait()
+        taken.append(data)
+
+    live = await serve_live(take)
+    stream = await open_stream(live)
+
+    for n in range(20):
+        assert await stream.post({"send": {"data": n}}, {"id": n + 2, "ping": {}}) == 204
+    gate.set()
+
+    heard = [await stream.hear() for _ in range(20)]
+    assert [reply["id"] for reply in heard] == [*range(2, 22)]
+    assert taken == [*range(20)]
+
+
+async def test_a_client_that_posts_faster_than_it_is_served_is_ended(serve_live):
+    """What waits is bounded: 3013, from which it comes back."""
+    gate = asyncio.Event()
+    from redis_pubsub.contrib.live import on_message
+    from redis_pubsub.contrib.live.streams import POSTS_WAITING
+
+    @on_message
+    async def take(user, data):
+        await gate.wait()
+
+    live = await serve_live(take)
+    stream = await open_stream(live)
+
+    for _ in range(POSTS_WAITING + 2):
+        assert await stream.post({"send": {"data": 1}}) == 204
+
+    push = {"disconnect": {"code": 3013, "reason": "too many requests"}}
+    assert await stream.hear() == {"push": push}
+    gate.set()
+    assert await stream.raw.chunk() == b""
+
+
+MALFORMED = [
+    b"",
+    b"hello",
+    b"[]",
+    b"{}",
+    b"\xff",
+    b'{"session":"a","node":"b"}',
+    b'{"session":1,"node":"b","data":""}',
+    b'{"session":"\\ud800","node":"b","data":""}',
+    b'{"session":"a","node":"b","data":{}}',
+]
+
+
+@pytest.mark.parametrize("body", MALFORMED)
+async def test_a_malformed_post_is_a_400(live, body):
+    """§1."""
+    async with live.http.post(live.url + "/emulation", data=body) as response:
+        assert response.status == 400
+
+
+async def test_a_post_speaks_for_its_own_stream_only(live, stream):
+    """403: another session's name, one made up, one signed for another process."""
+    other = await open_stream(live)
+    secret, _, signature = stream.session.partition(".")
+    _, _, others = other.session.partition(".")
+
+    assert await stream.post("{}") == 204
+    for changes in (
+        {"session": ""},
+        {"session": secret},
+        {"session": f"{secret}."},
+        {"session": f"{secret}.{others}"},
+        {"session": f"x{secret}.{signature}"},
+        {"session": f"{secret}.é"},
+        {"node": "elsewhere"},
+        {"node": ""},
+    ):
+        assert await stream.post("{}", **changes) == 403
+
+
+async def test_another_browser_that_knows_the_name_may_not_post(live):
+    """The name is bound to the session cookie of the browser that opened the stream."""
+    headers = {"Cookie": "sessionid=abc", "Origin": live.url}
+    stream = await open_stream(live, **headers)
+    assert await stream.post("{}") == 204
+
+    stream.headers = {"Cookie": "sessionid=other", "Origin": live.url}
+    assert await stream.post("{}") == 403
+    stream.headers = {}
+    assert await stream.post("{}") == 403
+
+
+async def test_a_post_has_a_largest_size(serve_live):
+    """413, measured as bytes of commands."""
+    live = await serve_live(limits={"live_command_bytes": 1_000})
+    stream = await open_stream(live)
+
+    assert await stream.post("{}" + "\n" * 998) == 204
+    for data in ("x" * 1_001, "é" * 501, '"' * 2_000):
+        assert await stream.post(data) == 413
+
+
+async def test_an_empty_post_is_a_bad_frame(stream):
+    """As on a socket: 3501."""
+    assert await stream.post("") == 204
+    assert (await stream.hear())["push"]["disconnect"]["code"] == 3501
+
+
+async def test_a_session_that_has_just_ended_takes_posts(live, stream, until):
+    """§1: 204: its stream tells the client."""
+    stream.raw.close()
+    await until(lambda: len(live.server) == 0)
+
+    assert await stream.post("{}") == 204
+
+
+async def test_a_post_may_reach_any_process(serve_live, until):
+    """§1: it is brought to the one with the stream, in order; 404 once that is gone."""
+    first, second = await serve_live(), await serve_live()
+    stream = await open_stream(first)
+    assert stream.node == first.engine.node
+
+    for n in range(2, 12):
+        assert await stream.post({"id": n, "ping": {}}, url=second.url) == 204
+    assert [(await stream.hear())["id"] for _ in range(10)] == [*range(2, 12)]
+    assert len(second.server) == 0
+
+    await first.engine.close()
+    status = 204
+    while status == 204:
+        status = await stream.post("{}", url=second.url)
+    assert status == 404
+    stream.raw.close()
