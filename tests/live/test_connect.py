@@ -245,7 +245,9 @@ async def test_one_connects_once(live):
     assert await client.ended() == (3501, "bad request")
 
 
-@pytest.mark.parametrize("frame", ["hello", '{"id":1,"subscribe":{"channel":"a"}}', "", "{}"])
+@pytest.mark.parametrize(
+    "frame", ["hello", '{"id":1,"subscribe":{"channel":"a"}}', "", "{}"]
+)
 async def test_a_bad_first_frame_is_3501(live, frame):
     """Malformed, a command before connect, nothing, a pong."""
     client = await live.open()

@@ -136,9 +136,7 @@ async def test_a_proxy_of_http_1_0_gets_no_chunks(live, kind):
     lines = [line.removeprefix(b"data: ") for line in lines if line]
     first, last = map(json.loads, lines)
     assert first["connect"]["client"] == connection.id
-    assert last == {
-        "push": {"disconnect": {"code": 3503, "reason": "force disconnect"}}
-    }
+    assert last == {"push": {"disconnect": {"code": 3503, "reason": "force disconnect"}}}
 
 
 async def test_a_disconnect_is_a_push_and_then_the_end(live, stream, until):

@@ -260,9 +260,7 @@ async def test_the_server_can_disconnect_a_user_or_one_client(live, user, other_
 
     await adisconnect(client=first.result_of_connect["client"])
     assert await first.ended() == (3503, "force disconnect")
-    await adisconnect(
-        client=second.result_of_connect["client"], code=Code(4001, "é" * 100)
-    )
+    await adisconnect(client=second.result_of_connect["client"], code=Code(4001, "é" * 100))
     assert await second.ended() == (4001, "é" * 61)
     await adisconnect(user, code=Disconnects.FORCE_RECONNECT)
     assert await third.ended() == (3011, "force reconnect")
