@@ -74,10 +74,10 @@ class Hub:
                 feed.leaving.cancel()
             if feed.subscribed is not None:
                 feed.subscribed.cancel()
-        if self._turn_handle is not None:
-            self._turn_handle.cancel()
             if feed.forgetting is not None:
                 feed.forgetting.cancel()
+        if self._turn_handle is not None:
+            self._turn_handle.cancel()
         for task in self._leaves:
             task.cancel()
         self.catch_up.close()

@@ -10,7 +10,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.core.exceptions import PermissionDenied, ValidationError
 
-from redis_pubsub.contrib.live import RPCError, on_message, rpc
+from redis_pubsub.contrib.live import RPCError, attendance, on_message, rpc
 from redis_pubsub.exceptions import BrokerUnavailable, InvalidPayload
 
 from .client import datas
@@ -478,3 +478,26 @@ async def test_messages_that_nobody_takes_end_the_connection(live):
     await client.ws.send_str('{"send":{"data":1}}')
 
     assert await client.ended() == (3508, "not available")
+
+
+@with_database
+async def test_who_could_not_be_made_present_comes_back_later(serve_live, monkeypatch):
+    """Presence is not kept: the client hears the channel meanwhile, and is asked to come
+    back, but not at once: it comes without a delay of its own."""
+    monkeypatch.setattr(attendance, "COME_BACK_S", (0.2, 0.3))
+    rule = {"subscribe": "anyone", "presence": True, "history_size": 0}
+    live = await serve_live(channels={"quiet": rule})
+    client = await live.connect()
+    enter = live.engine.presence.enter
+
+    async def down(*args, **options):
+        raise BrokerUnavailable("Redis is down")
+
+    monkeypatch.setattr(live.engine.presence, "enter", down)
+    await client.subscribe("quiet")
+    await live.publish("quiet", 1)
+    assert (await client.hear())["push"]["pub"]["data"] == 1
+    assert (await client.hear())["push"]["unsubscribe"]["code"] == 2500
+    monkeypatch.setattr(live.engine.presence, "enter", enter)
+    await client.subscribe("quiet")
+    assert len((await client.result("presence", channel="quiet"))["presence"]) == 1

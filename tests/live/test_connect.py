@@ -13,7 +13,6 @@ from django.db import OperationalError
 from redis_pubsub.auth.tokens import connection_token, sign, subscription_token
 from redis_pubsub.contrib.live import connecting
 from redis_pubsub.messages import personal_channel
-
 from tests.shop.models import Parcel
 
 from .client import datas, subscribe

@@ -1,4 +1,4 @@
-"""Whatever a client says: an answer with a code or a close with a code, never a traceback."""
+"""Whatever a client says: an answer or a close, each with a code, and never a traceback."""
 
 from __future__ import annotations
 
@@ -127,10 +127,9 @@ async def server(settings, monkeypatch, caplog):
 
 # -- what clients say --------------------------------------------------------------------
 
-channels = st.sampled_from(
-    ["room:1", "room:2", "joins:1", "lobby:1", "user:7", "secret", "", "\x00control"]
-    + ["a" * 256, "tab\t", 'quo"te', "é\u2028"]
-)
+GOOD_NAMES = ["room:1", "room:2", "joins:1", "lobby:1", "user:7", "secret", 'quo"té']
+BAD_NAMES = ["", "\x00control", "a" * 256, "tab\t"]
+channels = st.sampled_from([*GOOD_NAMES, *BAD_NAMES])
 numbers = st.one_of(
     st.integers(0, 5),
     st.sampled_from([-1, 2**31, 2**32 - 1, 2**32, 2**53 + 1, 2**63 - 1, 2**63, 2**64 - 1]),
@@ -400,7 +399,8 @@ async def test_ten_thousand_commands_in_one_go_are_answered_in_order(live):
     client = await live.connect()
     ids = list(range(100, 10_100))
     for begin in range(0, len(ids), 1_000):
-        lines = ['{"id":%d,"ping":{}}' % n for n in ids[begin : begin + 1_000]]
+        some = ids[begin : begin + 1_000]
+        lines = [json.dumps({"id": command_id, "ping": {}}) for command_id in some]
         await client.ws.send_str("\n".join(lines))
 
     assert [(await client.hear())["id"] for _ in ids] == ids

@@ -164,7 +164,8 @@ def test_unknown_fields_are_ignored(session):
 
 def test_ids_may_repeat_and_come_in_any_order(session):
     """§3: they are the client's; each command gets its reply."""
-    commands = session.receive("\n".join('{"id":%d,"ping":{}}' % n for n in (9, 3, 3)))
+    lines = [json.dumps({"id": n, "ping": {}}) for n in (9, 3, 3)]
+    commands = session.receive("\n".join(lines))
     for command in commands:
         session.answer(command, Empty())
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("redis_pubsub.live")
 
+COME_BACK_S = (1.0, 5.0)
+"""When a client that could not be made present is asked to come back: between these."""
 BY_USER = "user"
 
 
@@ -55,8 +57,9 @@ class Attendance:
             )
         except BrokerUnavailable as error:
             logger.warning("presence of %r could not be kept: %s", entry.channel, error)
-            # It comes back by itself, and is counted then.
-            connection.come_back(entry.channel)
+            # It comes back by itself, and is counted then; not at once, since clients
+            # do that without a pause.
+            connection.come_back_within(entry.channel, COME_BACK_S)
         else:
             if entry.channel not in connection.session.channels:
                 # It left while this was under way.
