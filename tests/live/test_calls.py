@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 from asgiref.sync import sync_to_async
+from centrifuge.protocol import client_pb2
 from django.core.exceptions import PermissionDenied, ValidationError
 
 from redis_pubsub.contrib.live import RPCError, attendance, on_message, rpc
@@ -501,3 +502,26 @@ async def test_who_could_not_be_made_present_comes_back_later(serve_live, monkey
     monkeypatch.setattr(live.engine.presence, "enter", enter)
     await client.subscribe("quiet")
     assert len((await client.result("presence", channel="quiet"))["presence"]) == 1
+
+
+async def test_bytes_that_are_no_json_are_refused_in_the_binary_form(live):
+    """Everybody else may speak JSON: 107, and nobody gets them."""
+    listening = await live.connect()
+    await listening.subscribe("room:1")
+    client = await live.open(protocols=("centrifuge-protobuf",))
+
+    async def call(kind, **fields):
+        command = client_pb2.Command(id=7)
+        getattr(command, kind).SetInParent()
+        for name, value in fields.items():
+            setattr(getattr(command, kind), name, value)
+        data = command.SerializeToString()
+        await client.ws.send_bytes(b"%c%s" % (len(data), data))
+        answer = await client.ws.receive_bytes(timeout=5)
+        return client_pb2.Reply.FromString(answer[1:])
+
+    await call("connect")
+    for data in (b"", b"\x00\x01", b"{", b'"\xff"', b"1 2"):
+        assert (await call("publish", channel="room:1", data=data)).error.code == 107
+    assert (await call("publish", channel="room:1", data=b"[ 1 ]")).HasField("publish")
+    assert (await listening.push("pub", "room:1"))["data"] == [1]

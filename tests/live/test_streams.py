@@ -9,9 +9,11 @@ from urllib.parse import quote
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
+from redis_pubsub.contrib.live import streams
 from redis_pubsub.contrib.websockets.runner import RedactingAccessLogger
 from redis_pubsub.exceptions import BrokerUnavailable
 from redis_pubsub.publishing.control import adisconnect
+from redis_pubsub.web.connections import Connections
 
 from .raw import Raw
 
@@ -444,3 +446,44 @@ async def test_a_post_may_reach_any_process(serve_live, until):
         status = await stream.post("{}", url=second.url)
     assert status == 404
     stream.raw.close()
+
+
+# -- ends --------------------------------------------------------------------------------
+
+
+async def test_a_process_that_ends_says_so_on_streams_too(live, stream):
+    """3001 as a push, then the end; who comes meanwhile is told to wait."""
+    draining = asyncio.create_task(live.engine.part(Connections).drain(5))
+
+    push = {"disconnect": {"code": 3001, "reason": "shutdown"}}
+    assert await stream.hear() == {"push": push}
+    assert await stream.raw.chunk() == b""
+    await draining
+    raw = await Raw.open(live)
+    await raw.request("POST", "/connection/http_stream", body=CONNECT)
+    assert raw.status == 503
+
+
+async def test_a_stream_that_is_not_read_is_ended(serve_live, monkeypatch, caplog, until):
+    """3008 is the last of what was queued for who reads again; who does not is dropped,
+    and nothing of him stays."""
+    monkeypatch.setattr(streams, "_END_DEADLINE_S", 0.3)
+    rule = {"subscribe": "anyone", "history_size": 1}
+    live = await serve_live(limits={"send_buffer_bytes": 50_000}, channels={"big": rule})
+    reading, deaf = await open_stream(live), await open_stream(live)
+    for stream in (reading, deaf):
+        assert await stream.post({"id": 2, "subscribe": {"channel": "big"}}) == 204
+        await stream.hear()
+        stream.raw.reader._transport.pause_reading()
+    while live.engine.metrics["slow_disconnects"] < 2:
+        await live.publish("big", "x" * 60_000)
+
+    reading.raw.reader._transport.resume_reading()
+    reply = await reading.hear()
+    while "disconnect" not in reply["push"]:
+        reply = await reading.hear()
+    assert reply["push"]["disconnect"] == {"code": 3008, "reason": "slow"}
+    assert await reading.raw.chunk() == b""
+    await until(lambda: not len(live.engine.part(Connections)))
+    assert live.engine.metrics["slow_disconnects"] == 2
+    assert "Traceback" not in caplog.text

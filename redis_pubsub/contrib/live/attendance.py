@@ -60,10 +60,9 @@ class Attendance:
             # It comes back by itself, and is counted then; not at once, since clients
             # do that without a pause.
             connection.come_back_within(entry.channel, COME_BACK_S)
-        else:
-            if entry.channel not in connection.session.channels:
-                # It left while this was under way.
-                self.exit(connection, entry.channel)
+        if entry.channel not in connection.session.channels:
+            # It left while this was under way.
+            self.exit(connection, entry.channel)
 
     def exit(self, connection: Connection, channel: str) -> None:
         """Be there no more. Nobody is told of his own leaving."""
