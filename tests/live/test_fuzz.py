@@ -406,6 +406,26 @@ async def test_ten_thousand_commands_in_one_go_are_answered_in_order(live):
     assert [(await client.hear())["id"] for _ in ids] == ids
 
 
+async def test_a_frame_full_of_commands_does_not_keep_the_loop(server):
+    """Others are served in between."""
+    connection = Connection(server, Line(WEBSOCKET), Credentials("", ""))
+    await hear(connection, b'{"id":1,"connect":{}}')
+    turns = 0
+
+    async def count():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    await hear(connection, "\n".join(['{"id":1,"ping":{}}'] * 1_000))
+    counting.cancel()
+
+    assert turns > 10
+    connection.closed()
+
+
 async def test_who_asks_and_does_not_listen_is_ended(serve_live, until):
     """Replies count as what a client has to take: 3008, and the buffer is bounded."""
     live = await serve_live(limits={"send_buffer_bytes": 100_000})

@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from redis_pubsub.hub import admission
 from redis_pubsub.messages import personal_channel
 from redis_pubsub.publishing import publish
 
@@ -202,6 +203,26 @@ async def test_a_sender_can_be_left_out(live):
     assert (await sender.push("pub", "room:1")) == {"data": 2, "offset": 2}
     assert (await other.push("pub", "room:1")) == {"data": 1, "offset": 1}
     assert (await other.push("pub", "room:1")) == {"data": 2, "offset": 2}
+
+
+async def test_what_was_read_before_it_arrived_is_not_repeated(live, until, monkeypatch):
+    """The stream is ahead of what Redis has delivered here: recovered, and then passed
+    over; who was there before gets it as it comes."""
+    monkeypatch.setattr(admission, "LOG_KEPT_S", 0)
+    early, late = await live.connect(), await live.connect()
+    epoch = (await early.subscribe("room:1"))["epoch"]
+    await until(lambda: live.engine.hub._feeds["room:1"].log is None)
+    live.engine.hub.broker.pause()
+    for n in range(1, 6):
+        await live.publish("room:1", n)
+
+    result = await late.subscribe("room:1", recover=True, epoch=epoch)
+    assert datas(result["publications"]) == [1, 2, 3, 4, 5]
+    live.engine.hub.broker.resume()
+    await live.publish("room:1", 6)
+
+    assert [(await early.push("pub"))["data"] for _ in range(6)] == [1, 2, 3, 4, 5, 6]
+    assert await late.push("pub") == {"data": 6, "offset": 6}
 
 
 # -- insufficient state --------------------------------------------------------------------

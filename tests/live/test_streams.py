@@ -11,6 +11,7 @@ from aiohttp.test_utils import make_mocked_request
 
 from redis_pubsub.contrib.live import streams
 from redis_pubsub.contrib.websockets.runner import RedactingAccessLogger
+from redis_pubsub.contrib.websockets.server import site_application
 from redis_pubsub.exceptions import BrokerUnavailable
 from redis_pubsub.publishing.control import adisconnect
 from redis_pubsub.web.connections import Connections
@@ -234,6 +235,20 @@ async def test_what_is_wrong_with_the_request_is_a_status(serve_live):
         assert (path, raw.status) == (path, status)
         raw.close()
     assert len(live.server) == 0
+
+
+async def test_other_methods_do_not_reach_the_sites_pages(serve, site):
+    """405 also where Django serves every other path."""
+    served = await serve(app=site_application([]))
+
+    for method, path in (
+        ("POST", "/connection/websocket"),
+        ("POST", "/connection/sse"),
+        ("GET", "/connection/http_stream"),
+        ("GET", "/emulation"),
+    ):
+        async with served.http.request(method, served.url + path) as response:
+            assert response.status == 405 and response.headers["Allow"]
 
 
 async def test_a_redis_that_is_down_is_a_503(live, monkeypatch):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
+
 from aiohttp import web
 
 from ...options import LiveOptions
@@ -21,6 +24,18 @@ def mount(app: web.Application, options: LiveOptions) -> None:
     app.router.add_route("POST", posts, emulation)
     for with_preflight in (f"{path}/http_stream", posts):
         app.router.add_route("OPTIONS", with_preflight, preflight)
+    # Else the site's pages would be asked: they are served on every other path.
+    for methods, address in (
+        (("GET",), f"{path}/websocket"),
+        (("GET",), f"{path}/sse"),
+        (("POST", "OPTIONS"), f"{path}/http_stream"),
+        (("POST", "OPTIONS"), posts),
+    ):
+        app.router.add_route("*", address, functools.partial(_refuse, methods))
+
+
+async def _refuse(methods: Sequence[str], request: web.Request) -> web.StreamResponse:
+    raise web.HTTPMethodNotAllowed(request.method, methods)
 
 
 def emulation_path(options: LiveOptions) -> str:
