@@ -266,3 +266,18 @@ async def test_an_admission_leaves_nothing_behind(hub, monkeypatch, until):
     hub.leave("room", listener)
 
     await until(lambda: len(hub) == 0)
+
+
+async def test_closing_the_hub_ends_every_timer(url, prefix):
+    """Also with messages waiting to be flushed."""
+    metrics = Metrics()
+    hub = Hub(open_broker(BrokerOptions(url=url, prefix=prefix), metrics), metrics)
+    await hub.start()
+    for channel in ("a", "b"):
+        await enter(hub, Listener(), channel=channel)
+    feeds = list(hub._feeds.values())
+    hub.deliver("a", b'1:0::{"id":"x"}\n1')
+
+    await hub.close()
+
+    assert len(feeds) == 2 and all(feed.forgetting.cancelled() for feed in feeds)

@@ -8,6 +8,7 @@ import random
 from collections import Counter
 from typing import Protocol
 
+import msgspec
 from aiohttp import WSCloseCode
 
 from ..codes import Code, Disconnects
@@ -144,6 +145,18 @@ class Connections:
 
 def _code_of(event: ControlEvent) -> Code:
     """What was asked for, as far as it is something a client understands."""
-    if 3000 <= event.code <= 4999:
-        return Code(event.code, event.reason or Disconnects.FORCE_DISCONNECT.reason)
-    return Disconnects.FORCE_DISCONNECT
+    if not 3000 <= event.code <= 4999:
+        return Disconnects.FORCE_DISCONNECT
+    reason = event.reason
+    if not reason or _is_json(reason):
+        # Clients of the live endpoint take JSON for orders that overrule the code.
+        reason = Disconnects.FORCE_DISCONNECT.reason
+    return Code(event.code, reason)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        msgspec.json.decode(text)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return False
+    return True

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("redis_pubsub.live")
 
+COME_BACK_S = (1.0, 5.0)
+"""When a client that could not be made present is asked to come back: between these."""
 BY_USER = "user"
 
 
@@ -55,12 +57,12 @@ class Attendance:
             )
         except BrokerUnavailable as error:
             logger.warning("presence of %r could not be kept: %s", entry.channel, error)
-            # It comes back by itself, and is counted then.
-            connection.come_back(entry.channel)
-        else:
-            if entry.channel not in connection.session.channels:
-                # It left while this was under way.
-                self.exit(connection, entry.channel)
+            # It comes back by itself, and is counted then; not at once, since clients
+            # do that without a pause.
+            connection.come_back_within(entry.channel, COME_BACK_S)
+        if entry.channel not in connection.session.channels:
+            # It left while this was under way.
+            self.exit(connection, entry.channel)
 
     def exit(self, connection: Connection, channel: str) -> None:
         """Be there no more. Nobody is told of his own leaving."""

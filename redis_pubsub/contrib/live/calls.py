@@ -151,7 +151,6 @@ async def _call(
     connection: Connection, command: Command, procedure: Procedure, data: Raw
 ) -> None:
     server = connection.server
-    server.engine.orm.adopt()
     try:
         result = await procedure.answer(server.engine.orm, connection.user, data)
     except Exception as error:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
 from django.db import InterfaceError, OperationalError
 from msgspec import Raw
 
@@ -17,6 +18,7 @@ from ...codes import Code, Disconnects, Errors
 from ...exceptions import PoolBusy
 from ...web.handshake import Credentials
 from .entering import Entering, Entry
+from .expiries import ttl_s
 from .protocol.commands import Command, ConnectRequest, SubscribeRequest
 from .protocol.results import (
     ConnectResult,
@@ -65,12 +67,17 @@ async def connect(connection: Connection, command: Command) -> None:
     """Let a client in: tell it who it is here, and what it hears without asking."""
     request = command.connect
     assert request is not None, "a connect command"
+    server = connection.server
+    refreshes = server.refreshes
     try:
         identity = await identify(connection, request)
         connection.user, connection.conn_info = identity.user, identity.info
         await _admit(connection, command, request, identity)
+        if server.refreshes != refreshes and connection.user_id:
+            # He may not be any more who he was when he was looked up.
+            server.look_again(connection.user_id, entirely=True)
     except Refused as refusal:
-        connection.server.engine.metrics.count("live_refused")
+        server.engine.metrics.count("live_refused")
         if refusal.code.code < 3000:
             connection.session.refused(command, refusal.code)
         else:
@@ -122,7 +129,7 @@ def _result(
     )
     # Only who sent a token with the command can send a new one.
     if identity.expires_at and request.token:
-        result.expires, result.ttl = True, _ttl_s(identity.expires_at)
+        result.expires, result.ttl = True, ttl_s(identity.expires_at)
     return result
 
 
@@ -198,7 +205,7 @@ async def refresh(connection: Connection, command: Command) -> None:
     connection.expire("", identity.expires_at)
     result = RefreshResult(connection.id, connection.server.version)
     if identity.expires_at:
-        result.expires, result.ttl = True, _ttl_s(identity.expires_at)
+        result.expires, result.ttl = True, ttl_s(identity.expires_at)
     connection.session.answer(command, result)
 
 
@@ -225,12 +232,8 @@ async def sub_refresh(connection: Connection, command: Command) -> None:
     connection.expire(request.channel, claims.exp)
     result = SubRefreshResult()
     if claims.exp:
-        result.expires, result.ttl = True, _ttl_s(claims.exp)
+        result.expires, result.ttl = True, ttl_s(claims.exp)
     connection.session.answer(command, result)
-
-
-def _ttl_s(expires_at: float) -> int:
-    return max(1, int(expires_at - time.time()))
 
 
 def _stand_in(headers: dict[str, str]) -> str:
@@ -245,6 +248,6 @@ def _active_user(pk: str) -> Any:
     users = get_user_model()._default_manager
     try:
         user = users.filter(pk=pk).first()
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, ValidationError):
         return None
     return user if user is not None and user.is_active else None

@@ -246,9 +246,14 @@ class Connection:
         # No longer fed at once, so that nothing overtakes what it has to read; told a
         # little later, so that not everybody comes back in one moment.
         self.unfeed(channel)
-        delay_s = random.uniform(0, self.server.spread_s)
-        loop = asyncio.get_running_loop()
-        loop.call_later(delay_s, self._tell_lost, channel, heard)
+        self.come_back_within(channel, (0, self.server.spread_s))
+
+    def come_back_within(self, channel: str, seconds: tuple[float, float]) -> None:
+        """`come_back` at a random moment between two numbers of seconds from now."""
+        heard = self.session.channels.get(channel)
+        if heard is not None:
+            loop = asyncio.get_running_loop()
+            loop.call_later(random.uniform(*seconds), self._tell_lost, channel, heard)
 
     def _tell_lost(self, channel: str, heard: Heard) -> None:
         # Unless it has left, or subscribed anew, meanwhile.

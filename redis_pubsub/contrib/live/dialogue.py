@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -15,6 +16,9 @@ from .protocol.results import Empty, SubscribeResult
 from .protocol.session import State
 
 logger = logging.getLogger("redis_pubsub.live")
+
+COMMANDS_PER_TURN = 64
+"""After so many commands of one frame the loop may serve others."""
 
 
 async def hear(connection: Connection, data: bytes | str) -> None:
@@ -30,7 +34,7 @@ async def hear(connection: Connection, data: bytes | str) -> None:
 
 
 async def _carry_out(connection: Connection, commands: list[Command]) -> None:
-    done = 0
+    done, turn_at = 0, COMMANDS_PER_TURN
     while done < len(commands) and connection.session.ending is None:
         batch = _leading_subscribes(commands, done)
         if batch:
@@ -42,6 +46,9 @@ async def _carry_out(connection: Connection, commands: list[Command]) -> None:
             # A refused connect: what came along with it is not carried out.
             return
         done += len(batch) or 1
+        if done >= turn_at:
+            turn_at = done + COMMANDS_PER_TURN
+            await asyncio.sleep(0)
 
 
 def _leading_subscribes(commands: list[Command], begin: int) -> list[Command]:
@@ -65,7 +72,7 @@ async def _subscribe(connection: Connection, commands: list[Command]) -> None:
         else:
             session.fail(command, wrong)
     entered = []
-    changes = server.changes
+    changes, refreshes = server.changes, server.refreshes
     async with Entering(connection, [entry for _, entry in begun]) as entering:
         await entering.prepare()
         if session.ending is not None:
@@ -78,9 +85,10 @@ async def _subscribe(connection: Connection, commands: list[Command]) -> None:
             else:
                 session.not_subscribed(command, entry.channel, outcome)
         connection.flush()
-    if server.changes != changes:
-        # The rows may have changed between being read and being granted.
-        server.look_again(connection.user_id)
+    if server.changes != changes and connection.user_id:
+        # What was granted may have been taken back between the two.
+        entirely = server.refreshes != refreshes
+        server.look_again(connection.user_id, entirely=entirely)
     await connection.entered(entered)
 
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("redis_pubsub.live")
 
+_ENVELOPE_BYTES = 1_024
+"""What a post may have besides its commands."""
 _SALT = "redis_pubsub.live.session"
 
 
@@ -127,16 +129,16 @@ async def emulation(request: web.Request) -> web.StreamResponse:
     office: PostOffice = engine.part(PostOffice)
     gatekeeper: Gatekeeper = engine.part(Gatekeeper)
     gatekeeper.inspect(request)
+    limit_bytes = engine.config.limits.live_command_bytes
     # The commands are a JSON text inside a JSON text: quotes are longer there.
-    body = await body_of(request, 2 * engine.config.limits.live_command_bytes)
+    body = await body_of(request, 2 * limit_bytes + _ENVELOPE_BYTES)
     try:
         post = _decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         raise web.HTTPBadRequest(text="not a post\n") from None
-    if len(post.data) > engine.config.limits.live_command_bytes:
-        raise web.HTTPRequestEntityTooLarge(
-            max_size=engine.config.limits.live_command_bytes, actual_size=len(post.data)
-        )
+    size_bytes = len(post.data.encode())
+    if size_bytes > limit_bytes:
+        raise web.HTTPRequestEntityTooLarge(max_size=limit_bytes, actual_size=size_bytes)
     if not office.may_post(request, post):
         engine.metrics.count("handshakes_refused")
         raise web.HTTPForbidden(text="this session is not yours\n")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from ...exceptions import BrokerUnavailable, PositionLost
 from ...hub import Admission, Past
 from ...messages import Position
 from ...options import ChannelOptions
+from .expiries import ttl_s
 from .protocol.commands import SubscribeRequest
 from .protocol.results import SubscribeResult
 from .protocol.session import REJECT_UNRECOVERED, Heard
@@ -79,6 +79,14 @@ class Entry:
         )
 
     @property
+    def must_recover(self) -> bool:
+        """Whether the client wants an error if it cannot have all that it missed."""
+        wish = self.wish
+        return bool(
+            wish.recover and wish.flag & REJECT_UNRECOVERED and not self.is_server_side
+        )
+
+    @property
     def is_recoverable(self) -> bool:
         wish = self.wish
         return self.options.force_recovery or wish.recover or wish.recoverable
@@ -114,6 +122,11 @@ class Entering:
         """Feed the connection from here on; what it is to be told first."""
         if entry.refusal is not None:
             return entry.refusal
+        if not entry.is_server_side and entry.channel not in (
+            self._connection.session.channels
+        ):
+            # The server has ended it before it began.
+            return Errors.PERMISSION_DENIED
         assert entry.admission is not None, "prepared"
         listener = self._connection.line_for(entry.channel, entry.options.slow)
         try:
@@ -121,7 +134,7 @@ class Entering:
         except PositionLost:
             self._connection.unfeed(entry.channel)
             return Errors.INTERNAL
-        if entry.wish.flag & REJECT_UNRECOVERED and entry.since and not past.is_recovered:
+        if entry.must_recover and not past.is_recovered:
             self._connection.unfeed(entry.channel)
             return Errors.UNRECOVERABLE_POSITION
         return self._result(entry, past)
@@ -135,7 +148,7 @@ class Entering:
         result = SubscribeResult(was_recovering=entry.wish.recover)
         if entry.expires_at:
             result.expires = True
-            result.ttl = max(1, int(entry.expires_at - time.time()))
+            result.ttl = ttl_s(entry.expires_at)
         if past.position is None or not is_positioned:
             return result
         result.positioned = True
@@ -177,7 +190,12 @@ class Entering:
         entry.expires_at, entry.chan_info = claims.exp, claims.info
 
     async def _authorize(self) -> None:
-        asking = [each for each in self._entries if each.refusal is None]
+        asking = []
+        for entry in self._entries:
+            if entry.is_server_side:
+                self._take_grant(entry, Grant(True))
+            elif entry.refusal is None:
+                asking.append(entry)
         if not asking:
             return
         connection = self._connection

@@ -6,8 +6,15 @@ import asyncio
 import time
 from collections.abc import Callable
 
+TTL_MOST_S = 2**31 - 1
+"""What clients can count to."""
 CONNECTION = ""
 """In place of a channel: the connection itself."""
+
+
+def ttl_s(expires_at: float) -> int:
+    """How long a permission still lasts, as clients are told: at least a second."""
+    return int(min(max(1, expires_at - time.time()), TTL_MOST_S))
 
 
 class Expiries:

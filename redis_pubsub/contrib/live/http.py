@@ -34,11 +34,6 @@ async def body_of(request: web.Request, limit_bytes: int) -> bytes:
     return bytes(body)
 
 
-async def not_allowed(request: web.Request) -> web.StreamResponse:
-    """Another method than the endpoint's."""
-    raise web.HTTPMethodNotAllowed(request.method, [])
-
-
 def allow_origin(request: web.Request, response: web.StreamResponse) -> None:
     """Let the page that asked read the answer; its origin has been checked."""
     origin = request.headers.get(hdrs.ORIGIN)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
+
 from aiohttp import web
 
 from ...options import LiveOptions
 from .emulation import emulation
-from .http import not_allowed, preflight
+from .http import preflight
 from .streams import http_stream, sse
 from .websocket import websocket
 
@@ -20,7 +23,15 @@ def mount(app: web.Application, options: LiveOptions) -> None:
     app.router.add_route("POST", posts, emulation)
     for with_preflight in (f"{path}/http_stream", posts):
         app.router.add_route("OPTIONS", with_preflight, preflight)
-    # Not Django's: its 404 would say that nothing is here.
-    for each in ("websocket", "sse", "http_stream"):
-        app.router.add_route("*", f"{path}/{each}", not_allowed)
-    app.router.add_route("*", posts, not_allowed)
+    # Else the site's pages would be asked: they are served on every other path.
+    for methods, address in (
+        (("GET",), f"{path}/websocket"),
+        (("GET",), f"{path}/sse"),
+        (("POST", "OPTIONS"), f"{path}/http_stream"),
+        (("POST", "OPTIONS"), posts),
+    ):
+        app.router.add_route("*", address, functools.partial(_refuse, methods))
+
+
+async def _refuse(methods: Sequence[str], request: web.Request) -> web.StreamResponse:
+    raise web.HTTPMethodNotAllowed(request.method, methods)

@@ -44,6 +44,10 @@ class RPCError(PubSubError):
         self.code = Code(code, message or "error", temporary)
 
 
+class BadData(InvalidPayload):
+    """What a client sent along is no JSON, or not what the function wants."""
+
+
 class Procedure:
     """A function with the name clients call it by.
 
@@ -78,7 +82,7 @@ class Procedure:
 
         Raises:
             RPCError: The function's own.
-            InvalidPayload: The data is no JSON, or not what the function wants.
+            BadData: The data is no JSON, or not what the function wants.
             PermissionDenied: The function's own.
         """
         value = self._decoded(bytes(data) or b"null")
@@ -95,8 +99,8 @@ class Procedure:
         try:
             codec.check(codec.one_line(raw))
             return msgspec.json.decode(raw, type=self._kind)
-        except msgspec.ValidationError as error:
-            raise InvalidPayload(str(error)) from None
+        except (msgspec.ValidationError, InvalidPayload) as error:
+            raise BadData(str(error)) from None
 
 
 Decorator = Callable[[Callable[..., Any]], Procedure]
@@ -135,7 +139,7 @@ def error_of(procedure: Procedure, error: Exception) -> Code:
         return Errors.PERMISSION_DENIED
     if isinstance(error, ValidationError):
         return Code(Errors.BAD_REQUEST.code, "; ".join(error.messages))
-    if isinstance(error, InvalidPayload):
+    if isinstance(error, BadData):
         return Code(Errors.BAD_REQUEST.code, str(error))
     logger.error("%s failed", procedure.path, exc_info=error)
     return Errors.INTERNAL

@@ -52,6 +52,8 @@ class LiveServer:
         self._review = Review(self)
         # Counts what may have changed who may hear what.
         self.changes = 0
+        # How many of them were about everything, not only about subscriptions.
+        self.refreshes = 0
         engine.control.handlers.append(self._heard)
         engine.closing.callback(self.wheel.close)
 
@@ -107,10 +109,11 @@ class LiveServer:
 
     # -- what other processes say --------------------------------------------------------
 
-    def look_again(self, user: str) -> None:
-        """Read a user's subscriptions again soon; nobody (``""``) has none."""
+    def look_again(self, user: str, *, entirely: bool = False) -> None:
+        """Read a user's subscriptions again soon, or all that there is to know of him;
+        nobody (``""``) has none."""
         if user:
-            self._review.look_again([user])
+            self._review.look_again([user], entirely=entirely)
 
     def _heard(self, event: ControlEvent) -> None:
         self.changes += 1
@@ -119,6 +122,7 @@ class LiveServer:
         elif event.kind == "subscriptions":
             self._review.look_again(user for user in event.users if user in self._users)
         elif event.kind == "refresh":
+            self.refreshes += 1
             known = (user for user in event.users if user in self._users)
             self._review.look_again(known, entirely=True)
         elif event.kind == "unsubscribe":

@@ -72,10 +72,11 @@ class StreamLine:
 
     def end(self, code: Code) -> None:
         """See `Line`: a push, then the end of the response."""
-        self.outlet.write(self.form.wrap(self.form.codec.disconnect_push(code)))
+        # Past the outlet: a full buffer must not keep the last word back.
         transport = self.outlet.shut()
         self._over()
         if transport is not None:
+            transport.write(self.form.wrap(self.form.codec.disconnect_push(code)))
             asyncio.get_running_loop().call_later(_END_DEADLINE_S, transport.abort)
 
     def abort(self) -> None:
@@ -170,6 +171,8 @@ async def _serve(
 
 
 async def _converse(connection: Connection, line: StreamLine, command: bytes) -> None:
+    # The site's coroutines are called in this task, and in those it starts.
+    connection.server.engine.orm.adopt()
     said: bytes | str | None = command
     while said is not None:
         await hear(connection, said)

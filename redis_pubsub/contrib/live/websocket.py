@@ -49,6 +49,10 @@ class SocketLine:
             transport.write(frame(close, _CLOSE))
             asyncio.get_running_loop().call_later(_CLOSE_DEADLINE_S, transport.abort)
 
+    def answered(self) -> None:
+        """The client has answered our close frame: that was the last of it."""
+        self._transport.close()
+
     def abort(self) -> None:
         """See `Line`."""
         self.outlet.shut()
@@ -72,7 +76,11 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     credentials = server.gatekeeper.inspect(request)
     form, protocols = _form(request)
     socket = web.WebSocketResponse(
-        protocols=protocols, compress=False, max_msg_size=server.limits.live_command_bytes
+        protocols=protocols,
+        compress=False,
+        max_msg_size=server.limits.live_command_bytes,
+        # It would answer a close frame that is an answer to ours.
+        autoclose=False,
     )
     try:
         await socket.prepare(request)
@@ -85,6 +93,8 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     connection = Connection(server, line, credentials)
     try:
         await _converse(socket, connection, form)
+        if connection.session.ending is not None:
+            line.answered()
     finally:
         connection.closed()
     return socket
@@ -95,6 +105,8 @@ async def _converse(
 ) -> None:
     """Carry out what comes, until the client is gone. While a command is carried out
     nothing is read: what a client may have under way is bounded by the network."""
+    # The site's coroutines are called in this task, and in those it starts.
+    connection.server.engine.orm.adopt()
     while True:
         message = await socket.receive()
         opcode = _KINDS.get(message.type)

@@ -9,8 +9,11 @@ from msgspec import Meta, Raw, Struct
 
 NO_DATA = Raw()
 
+OFFSET_MAX = 2**63 - 1
+"""Beyond it Redis would take an offset for an error of ours."""
+
 Id = Annotated[int, Meta(ge=0, le=2**32 - 1)]
-Offset = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Offset = Annotated[int, Meta(ge=0, le=OFFSET_MAX)]
 
 
 class SubscribeRequest(Struct, omit_defaults=True):
@@ -116,6 +119,13 @@ class Command(Struct, omit_defaults=True):
             if getattr(self, name) is not None:
                 return name
         return ""
+
+    @property
+    def request(self) -> Request | None:
+        """The one of its `kind`."""
+        kind = self.kind
+        request: Request | None = getattr(self, kind) if kind else None
+        return request
 
 
 KINDS = tuple(name for name in Command.__struct_fields__ if name != "id")

@@ -118,6 +118,8 @@ def _struct(message: Any, kind: Any) -> Any:
         name = field.name
         if name not in kind.__struct_fields__:
             continue
+        if name == "offset" and value > commands.OFFSET_MAX:
+            raise BadRequest("no history is so long")
         values[name] = _value(field, value)
     return kind(**values)
 

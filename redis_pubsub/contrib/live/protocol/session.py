@@ -110,6 +110,7 @@ class Session:
             not kind
             or (not command.id and kind != "send")
             or is_connect is not (self.state is State.NEW)
+            or getattr(command.request, "channel", None) == ""
         ):
             self.end(Disconnects.BAD_REQUEST)
             return False
@@ -118,22 +119,21 @@ class Session:
         return True
 
     def check_channel(self, channel: str) -> Code | None:
-        """What is wrong with a channel's name, if anything; an empty one ends it all."""
-        if not channel:
-            self.end(Disconnects.BAD_REQUEST)
-            return Errors.BAD_REQUEST
+        """What is wrong with a channel's name, if anything."""
+        if is_reserved(channel):
+            return Errors.UNKNOWN_CHANNEL
         try:
             check_channel_name(channel)
         except InvalidChannelName:
             return Errors.BAD_REQUEST
-        return Errors.UNKNOWN_CHANNEL if is_reserved(channel) else None
+        return None
 
     def begin(self, wish: SubscribeRequest) -> Code | None:
         """Begin a subscription, if nothing speaks against it; else say what does."""
         wrong = self.check_channel(wish.channel)
         if wrong is None and wish.type:
             wrong = Errors.NOT_AVAILABLE
-        if wrong is None and bytes(wish.tf):
+        if wrong is None and bytes(wish.tf) not in (b"", b"null"):
             wrong = Errors.BAD_REQUEST
         if wrong is None and wish.channel in self.channels:
             wrong = Errors.ALREADY_SUBSCRIBED
