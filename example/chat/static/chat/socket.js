@@ -1,5 +1,6 @@
-// A WebSocket that comes back: JSON in, JSON out, reconnecting with backoff.
-// Knows nothing of pages.
+// The socket of a handler of one's own, which comes back: JSON in, JSON out, reconnecting
+// with backoff. Knows nothing of pages. What it missed it does not know: that is what the
+// live endpoint is for.
 
 const FIRST_DELAY_MS = 500;
 const LONGEST_DELAY_MS = 30_000;
@@ -31,6 +32,7 @@ export class LiveSocket {
   }
 
   #connect() {
+    if (!globalThis.WebSocket) return this.#handlers.refused?.("this browser has no WebSocket");
     const url = new URL(this.#path, location.href);
     url.protocol = url.protocol.replace("http", "ws");
     const socket = new WebSocket(url);
