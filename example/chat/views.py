@@ -77,7 +77,9 @@ def subscriptions(request: HttpRequest) -> HttpResponse:
 
 def _own_or_404(request: HttpRequest, pk: int) -> Correspondence:
     rows = Correspondence.objects.filter(participants=request.user)
-    return get_object_or_404(rows.select_related("channel").prefetch_related("participants"), pk=pk)
+    return get_object_or_404(
+        rows.select_related("channel").prefetch_related("participants"), pk=pk
+    )
 
 
 def _thread(

@@ -8,12 +8,13 @@ import re
 import secrets
 import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from redis_pubsub.testing import RedisServer
 from tests.processes import Process, free_port
@@ -34,6 +35,8 @@ class Chat:
         url: Where it is.
         passwords: By user name.
         environment: What its processes read.
+        cookies: By user name, of whoever has logged in: hashing a password takes as long
+            as many a test.
     """
 
     def __init__(self, directory: Path, redis_url: str, **environment: str) -> None:
@@ -41,6 +44,7 @@ class Chat:
         self.url = f"http://127.0.0.1:{self.port}"
         self.passwords = {name: secrets.token_hex(8) for name in PEOPLE}
         self.environment = {**site_environment(directory, redis_url), **environment}
+        self.cookies: dict[str, dict[str, str]] = {}
         self._users = directory / "users.txt"
         self._gunicorn: Process | None = None
 
@@ -80,16 +84,33 @@ class Chat:
         self._gunicorn.wait_for("Booting worker", times=WORKERS)
         self._gunicorn.wait_for_port(self.port)
 
-    def kill(self) -> None:
-        """End it without a word: master and workers."""
+    @asynccontextmanager
+    async def killed(self) -> AsyncIterator[None]:
+        """Master and workers end without a word; afterwards there are new ones."""
         os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        await asyncio.to_thread(self._process.wait)
         assert "Traceback" not in self._process.output, self._process.output
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(self.start)
 
     @property
     def workers(self) -> set[int]:
         """Process ids."""
         return children(self._process.pid)
+
+    @contextmanager
+    def only(self, worker: int) -> Iterator[None]:
+        """All new connections go to this worker; the others stand still."""
+        others = self.workers - {worker}
+        for pid in others:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in others:
+                os.kill(pid, signal.SIGCONT)
 
     @asynccontextmanager
     async def people(self, *names: str) -> AsyncIterator[list[Browser]]:
@@ -138,10 +159,17 @@ class Browser:
             return response.status, response.url.path
 
     async def log_in(self) -> None:
+        known = self._chat.cookies.get(self.name)
+        if known is not None:
+            self._http.cookie_jar.update_cookies(known, URL(self._chat.url))
+            return
         await self.get("/login/")
         password = self._chat.passwords[self.name]
         ended = await self.submit("/login/", username=self.name, password=password)
         assert ended == (200, "/")
+        self._chat.cookies[self.name] = {
+            cookie.key: cookie.value for cookie in self._http.cookie_jar
+        }
 
     async def begin(self, subject: str, other: str) -> str:
         """A new correspondence with somebody; its path."""

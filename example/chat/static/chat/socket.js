@@ -20,19 +20,22 @@ export class LiveSocket {
   constructor(path, handlers) {
     this.#path = path;
     this.#handlers = handlers;
+    if (!globalThis.WebSocket) {
+      handlers.refused?.("this browser has no WebSocket");
+      return;
+    }
     addEventListener("online", () => this.#hurry());
     this.#connect();
   }
 
   /** Send a value; false if there is no connection just now. */
   send(value) {
-    if (this.#socket?.readyState !== WebSocket.OPEN) return false;
+    if (this.#socket?.readyState !== 1) return false; // open
     this.#socket.send(JSON.stringify(value));
     return true;
   }
 
   #connect() {
-    if (!globalThis.WebSocket) return this.#handlers.refused?.("this browser has no WebSocket");
     const url = new URL(this.#path, location.href);
     url.protocol = url.protocol.replace("http", "ws");
     const socket = new WebSocket(url);
