@@ -6,8 +6,9 @@ from typing import Any
 
 from aiohttp import WSMsgType
 from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.test import SimpleTestCase, TestCase
+from django.test import SimpleTestCase, TestCase, override_settings
 
 from example.database import database
 from redis_pubsub.testing import captured_messages, pubsub_site
@@ -111,11 +112,9 @@ class MessageTests(ChatTestCase):
         )
 
 
+# A page asks where its channel stands.
+@override_settings(REDIS_PUBSUB={**settings.REDIS_PUBSUB, "url": "memory://pages"})
 class PageTests(ChatTestCase):
-    def setUp(self) -> None:
-        # No Redis: a page asks where its channel stands, and messages go nowhere.
-        self.enterContext(captured_messages())
-
     def test_only_participants_see_and_send(self) -> None:
         page = self.letters.get_absolute_url()
         self.client.force_login(self.bob)
@@ -208,16 +207,62 @@ class SocketTests(ChatTestCase):
 
 
 class LiveTests(ChatTestCase):
+    async def connect(self, site: Any, user: Any, **subscribe: Any) -> tuple[Any, Any]:
+        """A live connection that hears the correspondence, and what it was told first."""
+        ws = await site.connect(LIVE, user=user)
+        await ws.send_json({"id": 1, "connect": {}})
+        self.assertIn("connect", await self.reply(ws, 1))
+        wish = {"channel": self.letters.channel.name, **subscribe}
+        await ws.send_json({"id": 2, "subscribe": wish})
+        return ws, (await self.reply(ws, 2))["subscribe"]
+
+    async def reply(self, ws: Any, number: int) -> dict[str, Any]:
+        while True:
+            frame = await ws.receive_json(timeout=5)
+            if frame.get("id") == number:
+                return frame
+
+    async def test_participants_see_each_other(self) -> None:
+        await sync_to_async(self.letters.participants.add)(self.bob)
+        async with pubsub_site() as site:
+            await site.commit()
+            ada, _ = await self.connect(site, self.ada)
+            bob, _ = await self.connect(site, self.bob)
+
+            await bob.send_json(
+                {"id": 3, "presence": {"channel": self.letters.channel.name}}
+            )
+
+            there = (await self.reply(bob, 3))["presence"]["presence"]
+            users = {client["user"] for client in there.values()}
+            self.assertEqual(users, {str(self.ada.pk), str(self.bob.pk)})
+            await ada.close()
+            await bob.close()
+
+    async def test_who_was_away_gets_what_was_written_meanwhile(self) -> None:
+        async with pubsub_site() as site:
+            await site.commit()
+            ws, before = await self.connect(site, self.ada)
+            await ws.close()
+            for body in ("one", "two"):
+                await Message.objects.acreate(
+                    correspondence=self.letters, author=self.ada, body=body
+                )
+            await site.commit()
+
+            place = {"epoch": before["epoch"], "offset": before.get("offset", 0)}
+            ws, after = await self.connect(site, self.ada, recover=True, **place)
+
+            self.assertTrue(after["recovered"])
+            missed = [each["data"]["body"] for each in after["publications"]]
+            self.assertEqual(missed, ["one", "two"])
+            await ws.close()
+
     async def test_who_is_taken_out_hears_no_more(self) -> None:
         """No row of the package gave him the right, so the site says that it ended."""
         async with pubsub_site() as site:
             await site.commit()
-            channel = self.letters.channel.name
-            ws = await site.connect(LIVE, user=self.ada)
-            await ws.send_str('{"id": 1, "connect": {}}')
-            await ws.receive_json(timeout=5)
-            await ws.send_json({"id": 2, "subscribe": {"channel": channel}})
-            self.assertIn("subscribe", await ws.receive_json(timeout=5))
+            ws, _ = await self.connect(site, self.ada)
 
             await sync_to_async(self.letters.participants.remove)(self.ada)
             await site.commit()
