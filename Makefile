@@ -26,6 +26,8 @@ docs: $(VENV)/.docs
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks.fanout
+	$(BIN)/python -m benchmarks.fanout --servers live ours
+	$(BIN)/python -m benchmarks.recovery
 	$(BIN)/python -m benchmarks.idle_memory
 
 $(VENV)/bin/python:

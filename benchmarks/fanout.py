@@ -1,9 +1,10 @@
 """One channel, many sockets: this package beside a bare aiohttp loop, in turn, in one run.
 
-``python -m benchmarks.fanout`` prints a table and writes ``results/fanout.json``. Both
-servers run all the time, each with its own sockets; only one is published to at a time.
-Wall times are of a shared machine: read the ratios, and the CPU per delivery, which is
-the kernel's accounting of the server process alone.
+``python -m benchmarks.fanout`` prints a table and writes ``results/fanout.json``;
+``--servers live ours`` compares another pair and writes ``results/fanout-live-ours.json``.
+Both servers run all the time, each with its own sockets; only one is published to at a
+time. Wall times are of a shared machine: read the ratios, and the CPU per delivery, which
+is the kernel's accounting of the server process alone.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from typing import Any
 
 from redis_pubsub.testing import RedisServer
 
-from .processes import Child, Spread, cpu_s, machine, save, spread
+from .processes import Child, Spread, cpu_s, database, machine, save, spread
+from .server import CHANNEL
 
-SERVERS = ("ours", "bare")
+SERVERS = {"ours": "websocket_pubsub", "live": "live endpoint", "bare": "bare aiohttp"}
+_DEFAULT = ["ours", "bare"]
 WORKLOADS = ("unthrottled", "paced")
 _ROUND_TIMEOUT_S = 60.0
 _CONNECT_TIMEOUT_S = 60.0
@@ -31,16 +34,21 @@ class Bench:
     Args:
         kind: Which server.
         options: The command line.
-        redis_url: A private Redis.
+        environment: Where the database is.
         stack: Ends the processes.
     """
 
     def __init__(
-        self, kind: str, options: argparse.Namespace, redis_url: str, stack: ExitStack
+        self,
+        kind: str,
+        options: argparse.Namespace,
+        environment: dict[str, str],
+        stack: ExitStack,
     ) -> None:
         self._options = options
         self._first = 0
-        environment = {"REDIS_URL": redis_url}
+        # One Redis each: with the same channel in one, both would be published to.
+        environment = {**environment, "REDIS_URL": stack.enter_context(RedisServer()).url}
 
         def start(module: str, *arguments: str) -> Child:
             child = Child(f"benchmarks.{module}", *arguments, environment=environment)
@@ -54,6 +62,7 @@ class Bench:
             do="connect",
             port=self.server.hello["port"],
             sockets=options.sockets,
+            live=[CHANNEL] if kind == "live" else None,
         )
 
     def round(self, messages: int, rate: float) -> dict[str, Any]:
@@ -92,11 +101,13 @@ class Bench:
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """All rounds; the first of each is a rehearsal and left out."""
     rounds: dict[str, dict[str, list[dict[str, Any]]]] = {
-        work: {kind: [] for kind in SERVERS} for work in options.workloads
+        work: {kind: [] for kind in options.servers} for work in options.workloads
     }
     with ExitStack() as stack:
-        url = stack.enter_context(RedisServer()).url
-        benches = {kind: Bench(kind, options, url, stack) for kind in SERVERS}
+        environment = stack.enter_context(database())
+        benches = {
+            kind: Bench(kind, options, environment, stack) for kind in options.servers
+        }
         for work in options.workloads:
             for number in range(options.rounds + 1):
                 for kind, bench in benches.items():
@@ -135,12 +146,12 @@ def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def ratios(kinds: dict[str, dict[str, Any]]) -> dict[str, float]:
-    """Ours to bare, of the medians."""
-    ours, bare = kinds["ours"], kinds["bare"]
+    """The first to the second, of the medians."""
+    first, second = kinds.values()
     return {
-        name: ours[name]["median"] / bare[name]["median"]
-        for name, value in ours.items()
-        if isinstance(value, dict) and bare[name]["median"]
+        name: first[name]["median"] / second[name]["median"]
+        for name, value in first.items()
+        if isinstance(value, dict) and second[name]["median"]
     }
 
 
@@ -148,13 +159,14 @@ def table(result: dict[str, Any]) -> str:
     """The result for people: median (least-greatest)."""
     lines = []
     for work, kinds in result["figures"].items():
-        lines.append(f"\n{work:30}{'ours':>30}{'bare aiohttp':>30}{'ours/bare':>11}")
+        heads = "".join(f"{SERVERS[kind]:>30}" for kind in kinds)
+        lines.append(f"\n{work:30}{heads}{'/'.join(kinds):>11}")
         for name, ratio in result["ratios"][work].items():
-            cells = "".join(f"{_cell(kinds[kind][name]):>30}" for kind in SERVERS)
+            cells = "".join(f"{_cell(kinds[kind][name]):>30}" for kind in kinds)
             lines.append(f"  {name:28}{cells}{ratio:11.2f}")
         whole = "".join(
             f"{kinds[kind]['complete_rounds']:>26} / {kinds[kind]['rounds']}"
-            for kind in SERVERS
+            for kind in kinds
         )
         lines.append(f"  {'every message, in order':28}{whole}")
     return "\n".join(lines)
@@ -168,6 +180,14 @@ def _cell(value: Spread) -> str:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--servers",
+        nargs=2,
+        choices=SERVERS,
+        default=_DEFAULT,
+        metavar="SERVER",
+        help=f"the two that are compared, of {', '.join(SERVERS)}",
+    )
     parser.add_argument("--sockets", type=int, default=1000)
     parser.add_argument("--size", type=int, default=100, help="bytes of a payload")
     parser.add_argument("--rounds", type=int, default=5)
@@ -176,14 +196,30 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rate", type=int, default=50, help="paced: messages a second")
     parser.add_argument("--seconds", type=float, default=5, help="paced: length of a round")
     parser.add_argument("--chunk", type=int, default=100, help="messages in a pipeline")
-    parser.add_argument("--ours", type=int, default=40_000, help="unthrottled: messages")
-    parser.add_argument("--bare", type=int, default=200, help="unthrottled: messages")
+    parser.add_argument(
+        "--ours",
+        type=int,
+        default=40_000,
+        help="unthrottled: messages to ours, and to live",
+    )
+    parser.add_argument(
+        "--bare", type=int, default=200, help="unthrottled: messages to bare"
+    )
     options = parser.parse_args()
-    options.messages = {"ours": options.ours, "bare": options.bare}
+    if len(set(options.servers)) < 2:
+        parser.error("a server is compared with another one")
+    options.messages = {
+        kind: options.bare if kind == "bare" else options.ours for kind in options.servers
+    }
     return options
+
+
+def _name(servers: list[str]) -> str:
+    return "fanout" if servers == _DEFAULT else "-".join(["fanout", *servers])
 
 
 if __name__ == "__main__":
     _result = measure(_options())
     print(table(_result))
-    print("\nwritten to", save("fanout", _result["options"]["loop"], _result))
+    _used = _result["options"]
+    print("\nwritten to", save(_name(_used["servers"]), _used["loop"], _result))

@@ -1,5 +1,6 @@
 """What an idle connection costs: an authenticated ``websocket_pubsub`` handler that
-listens to one channel, beside a bare aiohttp WebSocket handler.
+listens to one channel, a connection of the live endpoint with three subscriptions (two
+channels that all have, and one of its own), and a bare aiohttp WebSocket handler.
 
 ``python -m benchmarks.idle_memory`` prints KiB per connection and writes
 ``results/idle_memory.json``. Each round starts a new server process, opens some sockets as
@@ -15,30 +16,33 @@ from typing import Any
 
 from redis_pubsub.testing import RedisServer
 
-from .processes import Child, machine, memory_kb, save, spread
+from .processes import Child, database, machine, memory_kb, save, spread
 from .server import TOKEN
 
-SERVERS = {"ours": "ours-auth", "bare": "bare"}
+SERVERS = {"ours": "ours-auth", "live": "live", "bare": "bare"}
+_CHANNELS = ["shared:a", "shared:b", "own:{index}"]
 _REHEARSAL = 100
 _CONNECT_TIMEOUT_S = 120.0
 _SETTLE_S = 1.5
 
 
 def per_connection_kb(
-    kind: str, loop: str, sockets: int, redis_url: str
+    kind: str, loop: str, sockets: int, environment: dict[str, str]
 ) -> dict[str, float]:
     """KiB that each of so many connections added to a new server."""
-    environment = {"REDIS_URL": redis_url}
+    live = _CHANNELS if kind == "live" else None
     with (
         Child("benchmarks.server", kind, loop, environment=environment) as server,
         Child("benchmarks.load") as load,
     ):
-        before = _memory_with(server, load, _REHEARSAL)
-        after = _memory_with(server, load, sockets)
+        before = _memory_with(server, load, _REHEARSAL, live)
+        after = _memory_with(server, load, sockets, live)
     return {name: (after[name] - before[name]) / sockets for name in before}
 
 
-def _memory_with(server: Child, load: Child, more: int) -> dict[str, int]:
+def _memory_with(
+    server: Child, load: Child, more: int, live: list[str] | None
+) -> dict[str, int]:
     """Open more sockets and let the server come to rest."""
     load.ask(
         _CONNECT_TIMEOUT_S,
@@ -46,6 +50,7 @@ def _memory_with(server: Child, load: Child, more: int) -> dict[str, int]:
         port=server.hello["port"],
         sockets=more,
         token=TOKEN,
+        live=live,
     )
     server.ask(do="collect")
     time.sleep(_SETTLE_S)
@@ -53,13 +58,14 @@ def _memory_with(server: Child, load: Child, more: int) -> dict[str, int]:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Rounds of both, in turn."""
+    """Rounds of all, in turn."""
     rounds: dict[str, list[dict[str, float]]] = {name: [] for name in SERVERS}
-    with RedisServer() as redis:
+    with RedisServer() as redis, database() as environment:
+        environment["REDIS_URL"] = redis.url
         for _ in range(options.rounds):
             for name, kind in SERVERS.items():
                 rounds[name].append(
-                    per_connection_kb(kind, options.loop, options.sockets, redis.url)
+                    per_connection_kb(kind, options.loop, options.sockets, environment)
                 )
     figures = {
         name: {kind: spread(r[kind] for r in results) for kind in ("uss", "pss", "rss")}
@@ -69,7 +75,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "options": vars(options),
         "machine": machine(),
         "kb_per_connection": figures,
-        "ratio": figures["ours"]["uss"]["median"] / figures["bare"]["uss"]["median"],
+        "ratios": {
+            name: kinds["uss"]["median"] / figures["bare"]["uss"]["median"]
+            for name, kinds in figures.items()
+        },
         "rounds": rounds,
     }
 
@@ -83,7 +92,9 @@ def table(result: dict[str, Any]) -> str:
             for value in kinds.values()
         )
         lines.append(f"  {name:24}{cells}")
-    lines.append(f"  {'ours/bare':24}{result['ratio']:22.2f}")
+    lines += [
+        f"  {name + '/bare':24}{result['ratios'][name]:22.2f}" for name in ("ours", "live")
+    ]
     return "\n".join(lines)
 
 

@@ -13,12 +13,23 @@ import time
 from collections import Counter
 from typing import Any
 
-from .payloads import frame_head, number_of, time_of
+from .dialects import (
+    CLOSE,
+    LIVE_PING,
+    PING,
+    PONG,
+    BadGreeting,
+    Dialect,
+    Handlers,
+    Live,
+    after_handshake,
+    handshake,
+    masked,
+    text_head,
+)
+from .payloads import number_of, time_of
 from .processes import allow_many_files, answer_lines, new_loop, say
 
-READY = b"\x81\x05ready"
-_PING, _CLOSE = 0x89, 0x88
-_PONG = b"\x8a\x80\x00\x00\x00\x00"
 _AT_ONCE = 50
 """Handshakes in flight while connecting."""
 
@@ -31,14 +42,24 @@ class Round:
         first: Number of the first message.
         messages: How many will come.
         size: Bytes of a payload.
+        dialect: What is around it.
         sample_every: Note arrival times on every so many sockets; 0 for none.
     """
 
     def __init__(
-        self, sockets: int, *, first: int, messages: int, size: int, sample_every: int = 0
+        self,
+        sockets: int,
+        *,
+        first: int,
+        messages: int,
+        size: int,
+        dialect: Dialect,
+        sample_every: int = 0,
     ) -> None:
-        self.head = frame_head(size)
-        self.frame_bytes = len(self.head) + size
+        around = len(dialect.before) + len(dialect.after)
+        self.head = text_head(size + around) + dialect.before
+        self.tail = dialect.after
+        self.frame_bytes = len(self.head) + size + len(self.tail)
         self.total_bytes = messages * self.frame_bytes
         self.sample_every = sample_every
         self.stream = bytearray()
@@ -62,7 +83,7 @@ class Round:
         for index, begin in enumerate(range(0, len(self.stream), self.frame_bytes)):
             frame = bytes(self.stream[begin : begin + self.frame_bytes])
             body = frame[len(self.head) :]
-            if not frame.startswith(self.head):
+            if not (frame.startswith(self.head) and frame.endswith(self.tail)):
                 self.errors["not the expected frame"] += 1
             elif number_of(body) != self._first + index:
                 self.errors["out of order"] += 1
@@ -87,6 +108,7 @@ class Client(asyncio.Protocol):
         self._token = token
         self._transport: asyncio.WriteTransport | None = None
         self._greeting: bytes | None = b""
+        self._has_upgraded = False
         self._partial = b""
         self.offset = 0
         self.is_lost = False
@@ -100,14 +122,8 @@ class Client(asyncio.Protocol):
         self, transport: asyncio.WriteTransport
     ) -> None:
         self._transport = transport
-        authorization = f"Authorization: Bearer {self._token}\r\n" if self._token else ""
-        transport.write(
-            (
-                "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
-                "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-                f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{authorization}\r\n"
-            ).encode()
-        )
+        dialect = self._load.dialect
+        transport.write(handshake(dialect.path, dialect.header(self._token)))
 
     def data_received(self, data: bytes) -> None:
         current = self._load.round
@@ -137,7 +153,11 @@ class Client(asyncio.Protocol):
         while data:
             current = self._load.round
             inside = self.offset % current.frame_bytes if current else 0
-            if not inside and data[0] in (_PING, _CLOSE):
+            if inside == 1 and data[0] == LIVE_PING[1]:
+                # The byte before this read was no message's: a ping begins like one.
+                self.offset, inside = self.offset - 1, 0
+                data = LIVE_PING[:1] + data
+            if not inside and (data[0] in (PING, CLOSE) or data[:2] == LIVE_PING[:2]):
                 size = 2 + data[1] if len(data) > 1 else 2
                 if len(data) < size:
                     self._partial = data
@@ -153,17 +173,32 @@ class Client(asyncio.Protocol):
                 data = data[len(part) :]
 
     def _greet(self, data: bytes) -> bytes:
+        """Go on with the greeting; what is behind its end."""
         assert self._greeting is not None, "asked by the caller"
         self._greeting += data
-        head, end, rest = self._greeting.partition(b"\r\n\r\n")
-        if not end or len(rest) < len(READY):
+        rest: bytes | None
+        try:
+            if not self._has_upgraded:
+                rest = after_handshake(self._greeting)
+                if rest is None:
+                    return b""
+                self._greeting, self._has_upgraded = rest, True
+                self._say(self._load.dialect.opening(self._index, self._token))
+            rest = self._load.dialect.greeted(self._greeting)
+        except BadGreeting as error:
+            if not self.ready.done():
+                self.ready.set_exception(error)
             return b""
-        if b" 101 " in head and rest.startswith(READY):
-            self._greeting = None
-            self.ready.set_result(None)
-        else:
-            self.ready.set_exception(RuntimeError(f"no handshake: {head[:100]!r}"))
-        return rest[len(READY) :]
+        if rest is None:
+            return b""
+        self._greeting = None
+        self.ready.set_result(None)
+        return rest
+
+    def _say(self, data: bytes) -> None:
+        assert self._transport is not None, "set when connected"
+        if data:
+            self._transport.write(data)
 
     def _compare(self, current: Round, part: bytes) -> None:
         known = bytes(current.stream[self.offset : self.offset + len(part)])
@@ -173,9 +208,10 @@ class Client(asyncio.Protocol):
         self.offset += len(part)
 
     def _control(self, frame: bytes) -> None:
-        if frame[0] == _PING:
-            assert self._transport is not None, "set when connected"
-            self._transport.write(_PONG)
+        if frame[0] == PING:
+            self._say(PONG)
+        elif frame == LIVE_PING:
+            self._say(masked(b"{}"))
         else:
             self._load.closed[str(int.from_bytes(frame[2:4], "big"))] += 1
             self._lose()
@@ -204,6 +240,7 @@ class Load:
     """The clients of one server."""
 
     def __init__(self) -> None:
+        self.dialect: Dialect = Handlers()
         self.round: Round | None = None
         self.clients: list[Client] = []
         self.closed: Counter[str] = Counter()
@@ -216,11 +253,14 @@ class Load:
         return answer
 
     async def do_connect(
-        self, *, port: int, sockets: int, token: str = ""
+        self, *, port: int, sockets: int, token: str = "", live: list[str] | None = None
     ) -> dict[str, Any]:
+        self.dialect = Live(live) if live else Handlers()
         loop = asyncio.get_running_loop()
-        for begin in range(0, sockets, _AT_ONCE):
-            indexes = range(begin, min(sockets, begin + _AT_ONCE))
+        wanted = len(self.clients) + sockets
+        while len(self.clients) < wanted:
+            begin = len(self.clients)
+            indexes = range(begin, min(wanted, begin + _AT_ONCE))
             made = [Client(index, self, token) for index in indexes]
             self.clients += made
             await asyncio.gather(
@@ -234,9 +274,9 @@ class Load:
 
     async def do_expect(self, **wanted: Any) -> dict[str, Any]:
         alive = [client for client in self.clients if not client.is_lost]
-        for client in alive:
+        for client in self.clients:
             client.offset = 0
-        self.round = Round(len(alive), **wanted)
+        self.round = Round(len(alive), dialect=self.dialect, **wanted)
         self._started, self._cpu = time.monotonic(), time.process_time()
         return {"sockets": len(alive)}
 

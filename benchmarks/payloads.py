@@ -26,13 +26,3 @@ def number_of(raw: bytes) -> int:
 def time_of(raw: bytes) -> float:
     """When a payload was made, Unix time in seconds."""
     return float(raw[20:37])
-
-
-def frame_head(size_bytes: int) -> bytes:
-    """How an unmasked, whole text frame with such a payload begins.
-
-    Source: RFC 6455, section 5.2.
-    """
-    if size_bytes < 126:
-        return bytes([0x81, size_bytes])
-    return b"\x81\x7e" + size_bytes.to_bytes(2, "big")

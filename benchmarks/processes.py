@@ -14,8 +14,10 @@ import select
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
@@ -111,6 +113,20 @@ class Child:
         self.stop()
 
 
+@contextmanager
+def database() -> Iterator[dict[str, str]]:
+    """A new database with all tables; yields the environment of those who use it."""
+    with tempfile.TemporaryDirectory() as directory:
+        environment = {"TEST_DATA": directory, "TEST_RUN": "benchmark"}
+        subprocess.run(
+            [sys.executable, "-m", "django", "migrate", "--verbosity", "0"],
+            check=True,
+            cwd=ROOT,
+            env={**os.environ, **environment, "DJANGO_SETTINGS_MODULE": SETTINGS},
+        )
+        yield environment
+
+
 # -- the child's side ----------------------------------------------------------------
 
 
@@ -203,9 +219,9 @@ def machine() -> dict[str, Any]:
     }
 
 
-def save(name: str, loop: str, result: dict[str, Any]) -> Path:
+def save(name: str, loop: str, result: dict[str, Any]) -> str:
     """Write a result, under another name where the loop is not asyncio's, and say where."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / (f"{name}.json" if loop == "asyncio" else f"{name}-{loop}.json")
     path.write_text(json.dumps(result, indent=2) + "\n")
-    return path
+    return str(path.relative_to(ROOT))

@@ -1,6 +1,6 @@
 """Publishes from a process of its own: ``python -m benchmarks.publisher ours``.
 
-``ours`` uses this package's blocking broker, ``bare`` redis-py's pipeline.
+``bare`` uses redis-py's pipeline, all others this package's blocking broker.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def publish_all(publish: Publish, command: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    _publish = ours() if sys.argv[1] == "ours" else bare()
+    _publish = bare() if sys.argv[1] == "bare" else ours()
     say({})
     for _line in sys.stdin:
         say(publish_all(_publish, json.loads(_line)))

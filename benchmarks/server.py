@@ -1,8 +1,8 @@
 """The servers under test: ``python -m benchmarks.server ours asyncio``.
 
-``ours`` is this package's ``@websocket_pubsub``; ``bare`` is what one writes by hand with
-aiohttp and redis-py: a set of sockets, a task, a ``send_str`` for each. ``ours-auth`` lets
-only those in who have a token.
+``ours`` is this package's ``@websocket_pubsub``, ``live`` its live endpoint; ``bare`` is
+what one writes by hand with aiohttp and redis-py: a set of sockets, a task, a ``send_str``
+for each. ``ours-auth`` lets only those in who have a token.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 CHANNEL = "news"
 TOKEN = "benchmark"
+BACKLOG = 4096
+"""Connections that may wait to be accepted, where the kernel allows that many."""
 _users: list[AbstractBaseUser] = []
 
 
@@ -37,12 +39,24 @@ def cached_user(token: str) -> AbstractBaseUser | None:
     return _users[0]
 
 
-def our_application(*, authenticate: bool) -> web.Application:
-    """One handler that forwards one channel."""
+def _set_up() -> None:
     os.environ["DJANGO_SETTINGS_MODULE"] = SETTINGS
     import django
 
     django.setup()
+
+
+def live_application() -> web.Application:
+    """The live endpoint, and nothing written for it."""
+    _set_up()
+    from redis_pubsub.contrib.websockets import setup
+
+    return setup(handlers=[])
+
+
+def our_application(*, authenticate: bool) -> web.Application:
+    """One handler that forwards one channel."""
+    _set_up()
     from redis_pubsub.contrib.websockets import setup, websocket_pubsub
 
     async def listen(ws: Any, params: Any, manager: Any, **kwargs: Any) -> None:
@@ -99,6 +113,8 @@ def bare_application(redis_url: str) -> web.Application:
 
 def application(kind: str) -> web.Application:
     """The application of a kind of server."""
+    if kind == "live":
+        return live_application()
     if kind.startswith("ours"):
         return our_application(authenticate=kind == "ours-auth")
     return bare_application(os.environ["REDIS_URL"])
@@ -109,7 +125,7 @@ async def serve(kind: str) -> None:
     app = application(kind)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, backlog=4096).start()
+    await web.TCPSite(runner, "127.0.0.1", 0, backlog=BACKLOG).start()
     say({"port": runner.addresses[0][1]})
     try:
         await answer_lines(lambda command: _answer(app, command))
@@ -123,9 +139,15 @@ async def _answer(app: web.Application, command: dict[str, Any]) -> dict[str, An
         return {}
     if os.environ.get("DJANGO_SETTINGS_MODULE") != SETTINGS:
         return {}
+    from redis_pubsub.web.connections import Connections
     from redis_pubsub.web.keys import ENGINE
 
-    return {"counters": app[ENGINE].metrics.snapshot()}
+    engine = app[ENGINE]
+    return {
+        "counters": engine.metrics.snapshot(),
+        "connections": len(engine.part(Connections)),
+        "channels": len(engine.hub.channels),
+    }
 
 
 if __name__ == "__main__":

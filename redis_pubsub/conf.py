@@ -24,6 +24,7 @@ from .options import (
     ChannelRules,
     Limits,
     LiveOptions,
+    ReceiptOptions,
 )
 
 SETTING = "REDIS_PUBSUB"
@@ -54,6 +55,7 @@ class Config:
     outbox: bool = False
     channels: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     live: Mapping[str, Any] = field(default_factory=dict)
+    receipts: ReceiptOptions = field(default_factory=ReceiptOptions)
     limits: Limits = field(default_factory=Limits)
     db_threads: int = 8
     drain_s: float = 10.0
@@ -129,6 +131,7 @@ def _read(values: Mapping[str, Any]) -> Config:
             # "False" from an environment variable is true; nobody means that.
             raise TypeError(f"{key!r} must be True or False, not {known[key]!r}")
     known["limits"] = _limits(known.get("limits", {}))
+    known["receipts"] = _receipts(known.get("receipts", {}))
     known["live_options"] = _live(known.get("live", {}))
     known["channel_rules"] = _rules(known.get("channels", {}))
     return Config(**known)
@@ -139,6 +142,13 @@ def _limits(values: Mapping[str, Any]) -> Limits:
     if unknown:
         raise ValueError(f'unknown in "limits": {", ".join(unknown)}')
     return Limits(**values)
+
+
+def _receipts(values: Mapping[str, Any]) -> ReceiptOptions:
+    unknown = sorted(set(values) - {each.name for each in fields(ReceiptOptions)})
+    if unknown:
+        raise ValueError(f'unknown in "receipts": {", ".join(unknown)}')
+    return ReceiptOptions(**values)
 
 
 def _live(values: Mapping[str, Any]) -> LiveOptions:

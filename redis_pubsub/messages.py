@@ -140,6 +140,8 @@ class Message:
         self.position = position
         # What an upper floor made of the message, once for all its listeners.
         self.shared: Any = None
+        # The same for those who come back to the live endpoint: what their replies hold.
+        self.publication: Any = None
 
     @cached_property
     def payload(self) -> Any:

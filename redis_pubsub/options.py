@@ -121,6 +121,7 @@ class Limits:
         heartbeat_s: Seconds between pings to a client.
         subscribe_timeout_s: How long a listen waits for Redis.
         recovery_messages: Missed messages a client may get back at once.
+        catch_up_messages: Undelivered publications a user is handed at once.
         handler_grace_s: How long a handler may run on after its client left.
     """
 
@@ -139,6 +140,7 @@ class Limits:
     heartbeat_s: float = 25.0
     subscribe_timeout_s: float = 5.0
     recovery_messages: int = 1_000
+    catch_up_messages: int = 1_000
     handler_grace_s: float = 10.0
 
 
@@ -168,6 +170,17 @@ class LiveOptions:
     def emulation_path(self) -> str:
         """Where streams' posts go: beside the endpoint, where client libraries look."""
         return self.base_path.rpartition("/")[0] + "/emulation"
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptOptions:
+    """Receipts of models whose delivery is tracked.
+
+    Attributes:
+        keep_days: For how long ``pubsub_prune`` keeps them unless it is told; 0 for ever.
+    """
+
+    keep_days: int = 0
 
 
 LIMIT_NAMES = frozenset(f.name for f in fields(Limits))

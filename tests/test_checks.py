@@ -54,6 +54,11 @@ WRONG = [
     ({"prefx": "a"}, "E001", '["prefx"] is unknown', 'Did you mean "prefix"?'),
     ({"URL": "memory://"}, "E001", '["URL"]', 'Did you mean "url"?'),
     ({7: 1}, "E001", "REDIS_PUBSUB[7]", "Known here: address, allowed_origins"),
+    ({"keep_days": 5}, "E001", '"keep_days"', 'into REDIS_PUBSUB["receipts"]'),
+    ({"receipts": 30}, "E002", '["receipts"] must be a dict', '["receipts"] = {'),
+    ({"receipts": {"keep_day": 1}}, "E001", '["keep_day"]', 'Did you mean "keep_days"?'),
+    ({"receipts": {"keep_days": "30"}}, "E003", "a whole number, not str", "int("),
+    ({"receipts": {"keep_days": -1}}, "E004", '["keep_days"] must be at least 0', "larger"),
     ({"history_size": 5}, "E001", '"history_size"', '["channels"]["<pattern>"]'),
     ({"message_bytes": 5}, "E001", '"message_bytes"', 'into REDIS_PUBSUB["limits"]'),
     (
@@ -540,6 +545,33 @@ class TestModels:
         assert 'Did you mean "revision"?' in found[2].hint
         assert "must be a list" in found[3].msg
         assert "tests.shop.serializers.Missing" in found[4].msg
+
+    def test_the_moment_of_a_tracked_row_is_a_datetime_that_is_set_once(self, told_of):
+        """Retention goes by it; one that moves would make pruned rows owed again."""
+
+        class Missing(PublishableModel):
+            TRACK_DELIVERY_BY = "created_at"
+
+            class Meta:
+                app_label = "shop"
+
+        class Moving(PublishableModel):
+            TRACK_DELIVERY_BY = "saved_at"
+            saved_at = models.DateTimeField(auto_now=True)
+
+            class Meta:
+                app_label = "shop"
+
+        class Sound(PublishableModel):
+            TRACK_DELIVERY_BY = "created_at"
+            created_at = models.DateTimeField(auto_now_add=True)
+
+            class Meta:
+                app_label = "shop"
+
+        found = told_of()
+
+        assert [(m.obj, m.id[-4:]) for m in found] == [(Missing, "E105"), (Moving, "E105")]
 
     @pytest.mark.parametrize(
         ("name", "expected"),

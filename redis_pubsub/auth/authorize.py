@@ -100,12 +100,7 @@ class Authorizer:
         connection: str = "",
     ) -> list[Grant]:
         """`may_subscribe` for many channels (and their tokens), in one query."""
-        answers = await asyncio.gather(
-            *(
-                self._first_answer(user, channel, SUBSCRIBE, token, connection)
-                for channel, token in wishes
-            )
-        )
+        answers = await self._first_answers(user, wishes, connection)
         unknown = set()
         for (channel, token), answer in zip(wishes, answers, strict=True):
             if answer is None:
@@ -159,18 +154,29 @@ class Authorizer:
             return Grant(rows.get(channel, False), has_row, by_row=True)
         return Grant(True, has_row)
 
-    async def _first_answer(
+    async def _first_answers(
         self,
         user: AbstractBaseUser | None,
-        channel: str,
-        action: str,
-        token: str,
+        wishes: Sequence[tuple[str, str]],
         connection: str,
-    ) -> bool | None:
+    ) -> list[bool | None]:
         """What can be said without looking for a `Subscription`."""
-        answer = await self._ask(user, channel, action, token, connection)
-        if answer is not None:
-            return answer
+        if not self._config.authorize_method:
+            # Nothing to wait for, so no tasks.
+            return [self._rule(user, channel) for channel, _ in wishes]
+        answers = await asyncio.gather(
+            *(
+                self._ask(user, channel, SUBSCRIBE, token, connection)
+                for channel, token in wishes
+            )
+        )
+        return [
+            self._rule(user, channel) if answer is None else answer
+            for (channel, _), answer in zip(wishes, answers, strict=True)
+        ]
+
+    def _rule(self, user: AbstractBaseUser | None, channel: str) -> bool | None:
+        """What a channel's name and options say."""
         if user is not None and channel == personal_channel(str(user.pk)):
             return True
         return _matches(self._config.channel_options(channel).subscribe, user) or None

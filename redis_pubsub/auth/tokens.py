@@ -25,6 +25,8 @@ from ..exceptions import PubSubError
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
 
+# What is empty is left out of a token, which goes by identity.
+_NO_INFO = Raw()
 _HEADER = b'{"alg":"HS256","typ":"JWT"}'
 
 
@@ -51,7 +53,7 @@ class Claims(msgspec.Struct, omit_defaults=True):
     channel: str = ""
     exp: float = 0
     nbf: float = 0
-    info: Raw = Raw()
+    info: Raw = _NO_INFO
 
 
 class _Header(msgspec.Struct):
@@ -139,7 +141,7 @@ def _token(claims: Claims) -> str:
 
 
 def _raw(info: Any) -> Raw:
-    return Raw() if info is None else Raw(msgspec.json.encode(info))
+    return _NO_INFO if info is None else Raw(msgspec.json.encode(info))
 
 
 def _digest(key: str, signed: bytes) -> bytes:

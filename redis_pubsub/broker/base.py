@@ -42,6 +42,8 @@ class Read:
             that of more than the limit the newest come.
         begins: Begin a history where there is none, so that the position given out is the
             one that the first message continues. Else such a channel's epoch is ``""``.
+        heals: An epoch in which the reader has seen ``since``: if the channel stands
+            before it, it has lost messages, and its epoch ends.
     """
 
     channel: str
@@ -49,6 +51,7 @@ class Read:
     limit: int = 100
     order: str = FORWARD
     begins: bool = True
+    heals: str = ""
 
 
 class Sink(Protocol):

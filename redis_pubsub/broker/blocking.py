@@ -10,7 +10,7 @@ from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from ..exceptions import BrokerUnavailable
@@ -19,12 +19,15 @@ from ..metrics import Metrics
 from ..options import BrokerOptions
 from .base import History, Read
 from .commands import (
+    REPLICATION,
     SCRIPTS,
     Command,
     Commands,
+    ServerChanged,
     checked,
     connection_arguments,
     not_loaded,
+    raw_info,
 )
 from .presence_commands import PresenceCommands
 from .redis_presence import BlockingRedisPresence
@@ -50,11 +53,13 @@ class BlockingRedisBroker:
             max_connections=_POOL_SIZE,
             timeout=options.command_timeout_s,
             socket_timeout=options.command_timeout_s,
+            redis_connect_func=self._connected,
             # A repeated publish could arrive twice: whether to repeat is ours to say.
             retry=Retry(NoBackoff(), 0),
             **connection_arguments(options),
         )
         self._redis = redis.Redis(connection_pool=pool)
+        raw_info(self._redis)
 
     def publish(self, drafts: Sequence[Draft]) -> list[Position | None]:
         replies = self._run([self._commands.publish(draft) for draft in drafts])
@@ -71,9 +76,19 @@ class BlockingRedisBroker:
         self._redis.close()
         self._redis.connection_pool.disconnect()
 
+    def _connected(self, connection: Any) -> None:
+        """As `RedisBroker._command_connected`."""
+        connection.on_connect()
+        connection.send_command(*REPLICATION)
+        try:
+            info = connection.read_response()
+        except ResponseError as error:
+            info = error
+        self._commands.connected(info)
+
     def _run(self, commands: list[Command]) -> list[Any]:
         try:
-            replies = self._pipeline(commands)
+            replies = self._ask(commands)
             missing = not_loaded(replies)
             if missing:
                 for script in SCRIPTS:
@@ -85,9 +100,23 @@ class BlockingRedisBroker:
             raise BrokerUnavailable(f"Redis: {error}") from error
         return checked(replies)
 
+    def _ask(self, commands: list[Command]) -> list[Any]:
+        try:
+            return self._ask_once(commands)
+        except ServerChanged:
+            # Nothing was sent; now that the server is known, it is.
+            return self._ask_once(commands)
+
+    def _ask_once(self, commands: list[Command]) -> list[Any]:
+        if not self._commands.asks_replication():
+            return self._pipeline(commands)
+        info, *replies = self._pipeline([REPLICATION, *commands])
+        self._commands.read_replication(info)
+        return replies
+
     def _pipeline(self, commands: list[Command]) -> list[Any]:
         with self._redis.pipeline(transaction=False) as pipeline:
             for command in commands:
-                pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+                pipeline.execute_command(*self._commands.ready(command))  # type: ignore[no-untyped-call]
             replies: list[Any] = pipeline.execute(raise_on_error=False)
             return replies

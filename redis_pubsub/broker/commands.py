@@ -8,23 +8,32 @@ escaped, so that no two channels share a key and none chooses its slot.
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
+import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from redis.exceptions import NoScriptError
+from redis.exceptions import ConnectionError, NoScriptError
 
 from .. import wire
 from ..exceptions import BrokerUnavailable, MalformedMessage
 from ..messages import Draft, Message, Position
-from ..metrics import Metrics
+from ..metrics import Metrics, Occasionally
 from ..options import BrokerOptions
 from .base import History, Read
 
+logger = logging.getLogger("redis_pubsub.broker")
+
 Command = tuple[Any, ...]
 
+SERVER = object()
+"""Last in a command: where the server's ids go that are known when it is sent."""
+REPLICATION: Command = ("INFO", "replication")
+
+_REPLICATION_S = 10.0
 _VERSION_DIGITS = 20
 _escaped = re.compile(r"[%{}\x00-\x1f\x7f]")
 
@@ -39,6 +48,10 @@ def connection_arguments(options: BrokerOptions) -> dict[str, Any]:
     if not options.url.startswith("unix://"):
         arguments["socket_keepalive"] = True
     return arguments
+
+
+class ServerChanged(ConnectionError):
+    """A new connection reached another server than before; nothing was sent to it."""
 
 
 class Script:
@@ -78,7 +91,11 @@ class Commands:
         self._prefix = options.prefix
         self._meta_ttl_s = options.meta_ttl_s
         self._metrics = metrics
+        self._may_log = Occasionally()
         self._envelope = wire.Envelope(options.envelope_key)
+        # Which server this is, and which it followed before: ("", "") if it does not say.
+        self.replication = ("", "")
+        self._replication_at = 0.0
 
     def live(self, channel: str) -> bytes:
         """Name of the pub/sub channel that carries a channel's messages."""
@@ -111,6 +128,7 @@ class Commands:
             version,
             "PUBLISH",
             "1" if draft.joins_history else "0",
+            SERVER,
         )
 
     def notify(self, draft: Draft) -> Command:
@@ -138,6 +156,9 @@ class Commands:
             read.order,
             self._meta_ttl_s,
             new_epoch() if read.begins else "",
+            read.heals,
+            new_epoch(),
+            SERVER,
         )
 
     def history(self, channel: str, reply: Any) -> History:
@@ -146,6 +167,40 @@ class Commands:
         position = Position(epoch.decode(), int(offset))
         messages = [self._entry(channel, position.epoch, *entry) for entry in entries]
         return History(position, [message for message in messages if message is not None])
+
+    def connected(self, info: Any) -> None:
+        """A new connection was made; its answer to `REPLICATION`.
+
+        Raises:
+            ServerChanged: It is another server than the waiting commands were made for.
+        """
+        before = self.replication
+        self.read_replication(info)
+        if self.replication != before:
+            raise ServerChanged
+
+    def asks_replication(self) -> bool:
+        """Whether the next commands should be preceded by `REPLICATION`: a server's id
+        changes also when its first replica comes."""
+        return time.monotonic() - self._replication_at > _REPLICATION_S
+
+    def ready(self, command: Command) -> Command:
+        """A command as it is sent now."""
+        return command[:-1] + self.replication if command[-1] is SERVER else command
+
+    def read_replication(self, info: Any) -> None:
+        """Take what `REPLICATION` says of the server that is connected now."""
+        self._replication_at = time.monotonic()
+        if isinstance(info, Exception):
+            if self._may_log("replication"):
+                logger.warning(
+                    "INFO replication is refused (%s): a failover that loses messages is "
+                    "noticed only by those who are ahead of it",
+                    info,
+                )
+            return
+        known = _fields(info)
+        self.replication = (known.get("master_replid", ""), known.get("master_replid2", ""))
 
     def _entry(
         self, channel: str, epoch: str, entry_id: bytes, parts: Sequence[bytes]
@@ -159,6 +214,16 @@ class Commands:
         except (MalformedMessage, ValueError):
             self._metrics.count("malformed_messages")
             return None
+
+
+def raw_info(client: Any) -> None:
+    """Make a client give the answer to ``INFO`` as it is: redis-py would turn an id that
+    looks like a number into one."""
+    client.response_callbacks.pop("INFO", None)
+
+
+def _fields(info: bytes) -> dict[str, str]:
+    return dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
 
 
 def new_epoch() -> str:

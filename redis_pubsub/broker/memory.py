@@ -115,6 +115,8 @@ class MemoryStore:
                 return History(Position("", 0), [])
             channel = self._channel(read.channel, meta_ttl_s)
             channel.has_begun = True
+            if read.heals == channel.epoch and (read.since or 0) > channel.offset:
+                channel.epoch = new_epoch()
             entries = list(channel.entries)
             position = Position(channel.epoch, channel.offset)
         since, limit = read.since, max(0, read.limit)

@@ -18,7 +18,7 @@ import redis.asyncio
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from ..exceptions import BrokerUnavailable
 from ..messages import Draft, Position
@@ -26,12 +26,15 @@ from ..metrics import Metrics
 from ..options import BrokerOptions
 from .base import History, Read, Sink
 from .commands import (
+    REPLICATION,
     SCRIPTS,
     Command,
     Commands,
+    ServerChanged,
     checked,
     connection_arguments,
     not_loaded,
+    raw_info,
 )
 from .presence_commands import PresenceCommands
 from .redis_presence import RedisPresence
@@ -66,9 +69,11 @@ class RedisBroker:
             max_connections=_COMMAND_CONNECTIONS,
             timeout=options.command_timeout_s,
             socket_timeout=options.command_timeout_s,
+            redis_connect_func=self._command_connected,
             **common,
         )
         self._redis = redis.asyncio.Redis(connection_pool=self._pool)
+        raw_info(self._redis)
         # No read timeout: a subscriber is silent as long as nobody publishes.
         self._subscriber_pool = redis.asyncio.ConnectionPool.from_url(
             options.url, socket_timeout=None, **common
@@ -135,7 +140,7 @@ class RedisBroker:
 
     async def _run(self, commands: list[Command]) -> list[Any]:
         try:
-            replies = await self._pipeline(commands)
+            replies = await self._ask(commands)
             missing = not_loaded(replies)
             if missing:
                 for script in SCRIPTS:
@@ -147,10 +152,35 @@ class RedisBroker:
             raise BrokerUnavailable(f"Redis: {error}") from error
         return checked(replies)
 
+    async def _command_connected(self, connection: AbstractConnection) -> None:
+        """Each new command connection says which server it has reached: after a failover
+        it is another, and may lack what the old one said last."""
+        await connection.on_connect()
+        await connection.send_command(*REPLICATION)
+        try:
+            info: Any = await connection.read_response()
+        except ResponseError as error:
+            info = error
+        self._commands.connected(info)
+
+    async def _ask(self, commands: list[Command]) -> list[Any]:
+        try:
+            return await self._ask_once(commands)
+        except ServerChanged:
+            # Nothing was sent; now that the server is known, it is.
+            return await self._ask_once(commands)
+
+    async def _ask_once(self, commands: list[Command]) -> list[Any]:
+        if not self._commands.asks_replication():
+            return await self._pipeline(commands)
+        info, *replies = await self._pipeline([REPLICATION, *commands])
+        self._commands.read_replication(info)
+        return replies
+
     async def _pipeline(self, commands: list[Command]) -> list[Any]:
         async with self._redis.pipeline(transaction=False) as pipeline:
             for command in commands:
-                pipeline.execute_command(*command)
+                pipeline.execute_command(*self._commands.ready(command))
             replies: list[Any] = await pipeline.execute(raise_on_error=False)
             return replies
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.apps import apps
 from django.core.checks import CheckMessage
+from django.db import models
 
 from ..models import PublishableModel
 from .references import load, unreachable
@@ -38,7 +39,12 @@ def check_models(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
         message
         for model in found
         if issubclass(model, PublishableModel)
-        for message in (*_fields(model), *_version(model), *_serializer(model))
+        for message in (
+            *_fields(model),
+            *_version(model),
+            *_serializer(model),
+            *_tracked_by(model),
+        )
     ]
 
 
@@ -110,6 +116,33 @@ def _serializer(model: type[PublishableModel]) -> Iterator[CheckMessage]:
             "E104",
             f"PUBLISH_SERIALIZER must be a class, not {type(serializer).__name__}.",
             "Write a REST framework serializer class, or its dotted path.",
+            model,
+        )
+
+
+def _tracked_by(model: type[PublishableModel]) -> Iterator[CheckMessage]:
+    name = model.TRACK_DELIVERY_BY
+    moments = {
+        field.name: field
+        for field in model._meta.concrete_fields
+        if isinstance(field, models.DateTimeField)
+    }
+    if name is None:
+        return
+    if name not in moments:
+        yield error(
+            "E105",
+            f"TRACK_DELIVERY_BY names {name!r}, which is not a DateTimeField.",
+            "Name the one that says when a row was made, or add one: "
+            "created_at = models.DateTimeField(auto_now_add=True).",
+            model,
+        )
+    elif moments[name].auto_now:
+        yield error(
+            "E105",
+            f"TRACK_DELIVERY_BY names {name!r}, which changes with every save: a row whose "
+            "receipts were pruned would be owed to everybody again.",
+            "Name a field that is set once, with auto_now_add=True.",
             model,
         )
 

@@ -15,7 +15,7 @@ from typing import Any, get_type_hints
 from django.core.checks import CheckMessage
 
 from ..conf import Config
-from ..options import ChannelOptions, Limits, LiveOptions
+from ..options import ChannelOptions, Limits, LiveOptions, ReceiptOptions
 from .report import at, closest, error, listed
 
 Values = Mapping[str, Any]
@@ -115,6 +115,7 @@ def _kinds(options: type[Any]) -> dict[str, Kind]:
 CHANNEL_KINDS = _kinds(ChannelOptions)
 LIMIT_KINDS = _kinds(Limits)
 LIVE_KINDS = _kinds(LiveOptions)
+RECEIPT_KINDS = _kinds(ReceiptOptions)
 KINDS = {
     **{
         # A list at the top may be written as one string; see ``conf.read``.
@@ -123,13 +124,19 @@ KINDS = {
     },
     "channels": _SECTION,
     "live": _SECTION,
+    "receipts": _SECTION,
     "limits": _SECTION,
     "address": _ADDRESS,
     "db": _WHOLE,
     "username": _OPTIONAL_TEXT,
     "password": _OPTIONAL_TEXT,
 }
-_SECTIONS = {"channels": CHANNEL_KINDS, "limits": LIMIT_KINDS, "live": LIVE_KINDS}
+_SECTIONS = {
+    "channels": CHANNEL_KINDS,
+    "limits": LIMIT_KINDS,
+    "live": LIVE_KINDS,
+    "receipts": RECEIPT_KINDS,
+}
 
 
 @dataclass(frozen=True)
@@ -140,11 +147,13 @@ class Sound:
         top: Key to value, without the sections.
         channels: Pattern to option to value.
         limits: Limit to value.
+        receipts: Option to value.
     """
 
     top: dict[str, Any] = field(default_factory=dict)
     channels: dict[str, dict[str, Any]] = field(default_factory=dict)
     limits: dict[str, Any] = field(default_factory=dict)
+    receipts: dict[str, Any] = field(default_factory=dict)
 
     def texts(self, key: str) -> list[str]:
         """A list of strings, which may be written as one string."""
@@ -180,7 +189,8 @@ def sift(setting: Any) -> tuple[Sound, list[CheckMessage]]:
             channels[pattern] = _sift(options, CHANNEL_KINDS, messages, "channels", pattern)
     limits = _sift(top.pop("limits", {}), LIMIT_KINDS, messages, "limits")
     _sift(top.pop("live", {}), LIVE_KINDS, messages, "live")
-    return Sound(top, channels, limits), messages
+    receipts = _sift(top.pop("receipts", {}), RECEIPT_KINDS, messages, "receipts")
+    return Sound(top, channels, limits, receipts), messages
 
 
 def _sift(

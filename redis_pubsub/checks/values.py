@@ -36,6 +36,8 @@ def check_values(sound: Sound) -> Iterator[CheckMessage]:
     """Everything that a value alone can tell."""
     yield from _top_bounds(sound)
     yield from _limit_bounds(sound)
+    if sound.receipts.get("keep_days", 0) < 0:
+        yield _too_small(0, "receipts", "keep_days")
     for pattern, options in sound.channels.items():
         yield from _channel(pattern, options)
     yield from _broker(sound)

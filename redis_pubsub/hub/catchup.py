@@ -6,7 +6,7 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
-from ..broker import TAIL, Broker, Read
+from ..broker import TAIL, Broker, History, Read
 from ..exceptions import BrokerUnavailable, PositionLost
 from ..messages import Position
 from ..metrics import Metrics
@@ -25,10 +25,11 @@ _ATTEMPTS = 5
 class _Ask:
     """One read that is due, for all who wait for it."""
 
-    done: asyncio.Future[None]
+    done: asyncio.Future[History]
     due: float
     since: int | None
     begins: bool
+    heals: str
 
 
 class CatchUp:
@@ -63,10 +64,27 @@ class CatchUp:
                 # Under way since before this question: perhaps it answers it too.
                 await asyncio.shield(feed.reading)
                 continue
-            await asyncio.shield(self._ask(feed, since, begins).done)
+            await asyncio.shield(self._ask(feed, since, begins, False).done)
             if feed.log is not None and feed.log.is_read:
                 return
         raise PositionLost(feed.channel)
+
+    async def read(
+        self, feed: Feed, since: Position | None, *, heals: bool = False
+    ) -> History:
+        """Read a channel after a position; `fill` may share the read.
+
+        Args:
+            feed: The channel.
+            since: Only messages after it (earlier ones may come along); ``None`` for the
+                channel's own position alone.
+            heals: The position is one that this process has seen: if the stream is behind
+                it, its epoch ends, so that nobody takes other messages for those.
+
+        Raises:
+            BrokerUnavailable: The stream could not be read.
+        """
+        return await asyncio.shield(self._ask(feed, since, False, heals).done)
 
     def close(self) -> None:
         if self._timer is not None:
@@ -77,18 +95,20 @@ class CatchUp:
             ask.done.cancel()
         self._asks.clear()
 
-    def _ask(self, feed: Feed, since: Position | None, begins: bool) -> _Ask:
+    def _ask(self, feed: Feed, since: Position | None, begins: bool, is_seen: bool) -> _Ask:
         offset = since.offset if since is not None else None
+        heals = since.epoch if since is not None and is_seen else ""
         ask = self._asks.get(feed)
         if ask is None:
             due = max(self._loop.time(), feed.read_at + SPACING_S)
-            ask = _Ask(self._loop.create_future(), due, offset, begins)
+            ask = _Ask(self._loop.create_future(), due, offset, begins, heals)
             self._asks[feed] = ask
             self._schedule()
         else:
             known = [each for each in (ask.since, offset) if each is not None]
             ask.since = min(known) if known else None
             ask.begins = ask.begins or begins
+            ask.heals = ask.heals or heals
         return ask
 
     def _schedule(self) -> None:
@@ -124,6 +144,7 @@ class CatchUp:
                         limit=0 if ask.since is None else self._limit,
                         order=TAIL,
                         begins=ask.begins,
+                        heals=ask.heals,
                     )
                     for feed, ask in asks
                 ]
@@ -132,20 +153,21 @@ class CatchUp:
                 if feed.log is not None and not feed.log.read(history, ask.since):
                     feed.log = Log()
         except BaseException as error:
-            self._end(asks, error)
+            self._failed(asks, error)
             if not isinstance(error, BrokerUnavailable):
                 raise
         else:
-            self._end(asks, None)
+            for (feed, ask), history in zip(asks, histories, strict=True):
+                feed.reading = None
+                if not ask.done.done():
+                    ask.done.set_result(history)
 
-    def _end(self, asks: list[tuple[Feed, _Ask]], error: BaseException | None) -> None:
+    def _failed(self, asks: list[tuple[Feed, _Ask]], error: BaseException) -> None:
         for feed, ask in asks:
             feed.reading = None
             if ask.done.done():
                 continue
-            if error is None:
-                ask.done.set_result(None)
-            elif isinstance(error, Exception):
+            if isinstance(error, Exception):
                 ask.done.set_exception(error)
                 # Whoever waits hears of it; where nobody does any more, nobody misses it.
                 ask.done.exception()

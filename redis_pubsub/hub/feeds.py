@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
+from ..broker import History
 from ..frames import Framing
 from ..messages import Message, Position
 from ..metrics import Metrics
@@ -30,10 +31,18 @@ class Feed:
         self.position: Position | None = None
         # Where the stream stood when nothing had arrived here yet.
         self.read_top: Position | None = None
+        # What arrived while a hole before it is read; `None` if there is none.
+        self.held: list[Message] | None = None
+        self.held_bytes = 0
+        self.looked_arrived = -1
+        self.looked_at = 0.0
+        # For clients that skip to it after they were slow.
+        self.keeps_newest = False
+        self.newest: Message | None = None
         self.log: Log | None = None
         self.holds = 0
         self.forgetting: asyncio.TimerHandle | None = None
-        self.reading: asyncio.Future[None] | None = None
+        self.reading: asyncio.Future[History] | None = None
         self.read_at = 0.0
         self.is_flushing = False
         self.leaving: asyncio.TimerHandle | None = None

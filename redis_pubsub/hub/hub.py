@@ -1,33 +1,31 @@
-"""The hub: joins what a loop turn brought, and writes it once to each listener.
+"""The hub: who listens to what in this process, and what the broker delivers to it.
 
-On this path there is no task, no queue, no lock and no await per listener.
+Writing is ``flusher``'s, that nothing is missing ``continuity``'s.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
-from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable
 
 from ..broker import Broker
 from ..exceptions import MalformedMessage
+from ..frames import Framing
 from ..messages import Message, Position
 from ..metrics import Metrics, Occasionally
 from ..wire import Envelope
 from .admission import Admission, drop_log, keep_log
 from .catchup import CatchUp
+from .continuity import Continuity
 from .feeds import Feed
+from .flusher import Flusher
 from .listeners import Listener
-from .log import Log
+from .lossy import LATEST, Tap, Taps
 
 logger = logging.getLogger("redis_pubsub.hub")
 
-BATCH_BYTES = 1_048_576
-"""What one flush of a channel takes at most."""
-BACKLOG_HIGH_BYTES = 16_777_216
-"""With more than this waiting to be flushed, the broker is asked to pause."""
-BACKLOG_LOW_BYTES = 4_194_304
 LEAVE_DELAY_S = 1.0
 """How long a channel without listeners stays subscribed: page changes come and go."""
 
@@ -54,18 +52,19 @@ class Hub:
         self.broker = broker
         self.metrics = metrics
         self._feeds: dict[str, Feed] = {}
-        self._due: deque[Feed] = deque()
-        self._running: deque[Generator[None, None, None]] = deque()
-        self._backlog_bytes = 0
-        self._is_paused = False
-        self._turn_handle: asyncio.Handle | None = None
         self._loop = asyncio.get_running_loop()
         self._leaves: set[asyncio.Task[None]] = set()
         self._may_log = Occasionally()
+        self.taps = Taps(metrics)
+        self._flusher = Flusher(broker, metrics)
         self.catch_up = CatchUp(broker, metrics, recovery_messages)
+        self._continuity = Continuity(
+            self.catch_up, metrics, self._flusher.add, lambda: list(self._feeds.values())
+        )
 
     async def start(self) -> None:
         await self.broker.start(self)
+        self._continuity.start()
 
     async def close(self) -> None:
         """End deliveries and give the broker back."""
@@ -74,10 +73,11 @@ class Hub:
                 feed.leaving.cancel()
             if feed.subscribed is not None:
                 feed.subscribed.cancel()
-        if self._turn_handle is not None:
-            self._turn_handle.cancel()
             if feed.forgetting is not None:
                 feed.forgetting.cancel()
+        self._flusher.close()
+        self.taps.close()
+        self._continuity.close()
         for task in self._leaves:
             task.cancel()
         self.catch_up.close()
@@ -87,6 +87,11 @@ class Hub:
     def __len__(self) -> int:
         """Channels that are kept, those included that are about to be left."""
         return len(self._feeds)
+
+    @property
+    def backlog_bytes(self) -> int:
+        """What has arrived and was not yet written."""
+        return self._flusher.backlog_bytes
 
     @property
     def channels(self) -> dict[str, int]:
@@ -135,6 +140,42 @@ class Hub:
         """A way in that begins at a position; see `Admission`."""
         return Admission(self, channel)
 
+    def tap(
+        self,
+        channel: str,
+        policy: str,
+        *,
+        framing: Framing,
+        write: Callable[[bytes], None],
+        is_full: Callable[[], bool],
+        on_gap: Callable[[], None],
+    ) -> Tap:
+        """A way to a client that may miss some of a channel; see `Tap`.
+
+        Args:
+            channel: Which; the client listens to it meanwhile.
+            policy: ``"latest"`` or ``"drop"``.
+            framing: Makes a frame of a message.
+            write: The way to the client.
+            is_full: Whether the client is behind.
+            on_gap: Told of missed messages, with ``"drop"``.
+        """
+        is_latest = policy == LATEST
+        if is_latest:
+            self._stay(channel).keeps_newest = True
+        return Tap(
+            self.taps,
+            framing=framing,
+            write=write,
+            is_full=is_full,
+            newest=functools.partial(self._newest, channel) if is_latest else None,
+            on_gap=on_gap,
+        )
+
+    def _newest(self, channel: str) -> Message | None:
+        feed = self._feeds.get(channel)
+        return None if feed is None or feed.is_flushing else feed.newest
+
     def hold(self, channel: str) -> Feed:
         """Keep a channel, and what arrives on it, until `release`."""
         feed = self._stay(channel)
@@ -162,7 +203,7 @@ class Hub:
             BrokerUnavailable: It did not confirm in time.
         """
         if feed.subscribed is None or _has_failed(feed.subscribed):
-            feed.subscribed = asyncio.create_task(self.broker.subscribe(feed.channel))
+            feed.subscribed = asyncio.create_task(self._subscribe(feed))
             # Whoever waits hears of a failure; where nobody does, nobody misses it.
             feed.subscribed.add_done_callback(_has_failed)
         subscribed = feed.subscribed
@@ -173,6 +214,10 @@ class Hub:
                 if subscribed.done() and feed.subscribed is subscribed:
                     feed.subscribed = None
                 raise
+
+    async def _subscribe(self, feed: Feed) -> None:
+        await self.broker.subscribe(feed.channel)
+        self._continuity.learn(feed)
 
     def leave(self, channel: str, listener: Listener) -> None:
         """Feed a listener no more; unknown ones are fine."""
@@ -189,8 +234,7 @@ class Hub:
         if feed.groups or feed.holds or self._feeds.get(feed.channel) is not feed:
             return
         del self._feeds[feed.channel]
-        self._backlog_bytes -= sum(len(message.raw) for message in feed.pending)
-        feed.pending.clear()
+        self._flusher.drop(feed)
         task = asyncio.create_task(self._unsubscribe(feed))
         self._leaves.add(task)
         task.add_done_callback(self._leaves.discard)
@@ -217,106 +261,12 @@ class Hub:
             if self._may_log(channel):
                 logger.warning("skipped a malformed message on %r: %s", channel, error)
             return
-        if not self._is_next(feed, message.position):
-            return
-        if feed.log is not None and not feed.log.arrived(message):
-            feed.log = Log()
-            feed.log.arrived(message)
-        feed.arrived += 1
-        feed.pending.append(message)
-        self._backlog_bytes += len(message.raw)
-        if not feed.is_flushing:
-            feed.is_flushing = True
-            self._due.append(feed)
-            if self._turn_handle is None:
-                self._turn_handle = self._loop.call_soon(self._turn)
-        if self._backlog_bytes > BACKLOG_HIGH_BYTES and not self._is_paused:
-            self._is_paused = True
-            self.metrics.count("backlog_pauses")
-            self.broker.pause()
-
-    def _is_next(self, feed: Feed, position: Position) -> bool:
-        if position.offset == 0:
-            return True
-        known = feed.position
-        if known is None:
-            top, feed.read_top = feed.read_top, None
-            is_ours = top is None or position.epoch == top.epoch
-            if not is_ours or (top is not None and position.offset > top.offset + 1):
-                self._position_lost(feed)
-        else:
-            if known.epoch == position.epoch and position.offset <= known.offset:
-                self.metrics.count("duplicate_messages")
-                return False
-            if position != Position(known.epoch, known.offset + 1):
-                self._position_lost(feed)
-        feed.position = position
-        return True
+        self._continuity.take(feed, message)
 
     def resubscribed(self, channel: str) -> None:
         feed = self._feeds.get(channel)
         if feed is not None:
-            # What comes next sets the position anew.
-            feed.position = feed.read_top = None
-            self._position_lost(feed)
-
-    def _position_lost(self, feed: Feed) -> None:
-        self.metrics.count("positions_lost")
-        if feed.log is not None:
-            feed.log = Log()
-        for listener in feed.listeners():
-            try:
-                listener.position_lost(feed.channel)
-            except Exception:
-                self.metrics.count("listener_errors")
-                logger.exception("a listener of %r failed", feed.channel)
-
-    # -- the flush ---------------------------------------------------------------
-
-    def _turn(self) -> None:
-        """Write for one turn of the loop; channels take turns in slices of writes."""
-        self._turn_handle = None
-        while self._due:
-            self._running.append(self._flush(self._due.popleft()))
-        for _ in range(len(self._running)):
-            flush = self._running.popleft()
-            if next(flush, flush) is not flush:
-                self._running.append(flush)
-        if self._running or self._due:
-            self._turn_handle = self._loop.call_soon(self._turn)
-        if self._is_paused and self._backlog_bytes < BACKLOG_LOW_BYTES:
-            self._is_paused = False
-            self.broker.resume()
-
-    def _flush(self, feed: Feed) -> Generator[None, None, None]:
-        """Hand a channel's waiting messages to its listeners; yields between slices."""
-        messages = self._take(feed)
-        first = feed.arrived - len(feed.pending) - len(messages)
-        for group in list(feed.groups.values()):
-            self.metrics.count("deliveries", len(group) * len(messages))
-            try:
-                yield from group.give(messages, first, self.metrics)
-            except Exception:
-                # A framing raised: the other kinds of listeners get their messages.
-                self.metrics.count("listener_errors")
-                logger.exception("messages of %r could not be framed", feed.channel)
-        feed.is_flushing = False
-        if feed.pending:
-            feed.is_flushing = True
-            self._due.append(feed)
-
-    def _take(self, feed: Feed) -> list[Message]:
-        size = 0
-        count = 0
-        for message in feed.pending:
-            size += len(message.raw)
-            count += 1
-            if size >= BATCH_BYTES:
-                break
-        messages = feed.pending[:count]
-        del feed.pending[:count]
-        self._backlog_bytes -= size
-        return messages
+            self._continuity.resubscribed(feed)
 
 
 def _has_failed(subscribed: asyncio.Task[None]) -> bool:

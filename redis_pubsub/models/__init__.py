@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from .channels import Channel, Subscription
 from .publishable import PublishableModel
-from .receipts import ReceivedPublication
+from .receipts import ReceiptHorizon, ReceivedPublication
 
-__all__ = ["Channel", "PublishableModel", "ReceivedPublication", "Subscription"]
+__all__ = [
+    "Channel",
+    "PublishableModel",
+    "ReceiptHorizon",
+    "ReceivedPublication",
+    "Subscription",
+]

@@ -41,6 +41,9 @@ class PublishableModel(models.Model):
         PUBLISH_VERSION: Name of a field that only grows (an integer or a datetime):
             a message older than the row's last one is not sent.
         TRACK_DELIVERY: Write a `ReceivedPublication` for each subscriber reached.
+        TRACK_DELIVERY_BY: Name of a date-time field, set once, that says when the row
+            was made: the order in which missed rows are caught up with, and what
+            ``pubsub_prune`` goes by.
     """
 
     PUBLISH_ON_CREATE: ClassVar[bool] = False
@@ -50,6 +53,7 @@ class PublishableModel(models.Model):
     PUBLISH_SERIALIZER: ClassVar[type[Any] | str | None] = None
     PUBLISH_VERSION: ClassVar[str | None] = None
     TRACK_DELIVERY: ClassVar[bool] = False
+    TRACK_DELIVERY_BY: ClassVar[str | None] = None
 
     channel = models.ForeignKey(
         Channel,

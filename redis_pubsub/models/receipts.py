@@ -50,3 +50,19 @@ class ReceivedPublication(models.Model):
             f"publication {self.publication_type_id}/{self.publication_id} "
             f"to user {self.subscriber_id}"
         )
+
+
+class ReceiptHorizon(models.Model):
+    """Up to when a model's receipts may have been pruned.
+
+    Rows made before, by their ``TRACK_DELIVERY_BY``, are owed to nobody: whether they
+    were delivered is not known any more. It only moves forward.
+    """
+
+    publication_type = models.OneToOneField(
+        ContentType, on_delete=models.CASCADE, related_name="+"
+    )
+    pruned_before = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"receipts of {self.publication_type_id} pruned to {self.pruned_before}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 from ..engine import Engine
@@ -156,3 +156,26 @@ class Reader:
             self.engine.hub.leave(self.channel_name, self)  # type: ignore[arg-type]
         if self.manager is not None:
             self.manager.forget(self)
+
+
+class Started:
+    """Something under way that may be awaited, or not: an error is logged once."""
+
+    def __init__(self, task: asyncio.Future[Any]) -> None:
+        self._task = task
+        self._is_awaited = False
+        task.add_done_callback(self._done)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        self._is_awaited = True
+        return self._task.__await__()
+
+    # For `yield from` in generator coroutines.
+    __iter__ = __await__
+
+    def _done(self, task: asyncio.Future[Any]) -> None:
+        if not task.cancelled() and task.exception() is not None and not self._is_awaited:
+            logger.error(
+                "readers could not be started, or did not catch up",
+                exc_info=task.exception(),
+            )

@@ -17,7 +17,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..exceptions import PoolBusy
-from ..receipts import Receipt, record
+from ..receipts import Receipt
+from .recorder import Recorder
 from .values import UNREADABLE, SharedValue
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("redis_pubsub.readers")
 
 CUT_AFTER_S = 0.005
-RECEIPTS_MOST = 10_000
+CLOSE_GRACE_S = 0.5
 _RETRY_S = 0.05
 
 _thread = threading.local()
@@ -66,8 +67,8 @@ class Deliveries:
         self._loop = engine.loop
         self._due: list[ChannelReader] = []
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._receipts: list[Receipt] = []
-        self._is_recording = False
+        # Before this is to be closed, so that it ends later: it writes what is left.
+        self._recorder: Recorder = engine.part(Recorder)
         engine.closing.push_async_callback(self._close)
 
     def due(self, reader: ChannelReader) -> None:
@@ -84,16 +85,10 @@ class Deliveries:
         model, subscription = value.model, reader.subscription
         if subscription is None or not getattr(model, "TRACK_DELIVERY", False):
             return
-        if len(self._receipts) >= RECEIPTS_MOST:
-            self._engine.metrics.count("receipts_dropped")
-            return
         message = value.message
-        self._receipts.append(
+        self._recorder.add(
             Receipt(message.channel, subscription.subscriber_id, message.model, message.pk)
         )
-        if not self._is_recording:
-            self._is_recording = True
-            self.spawn(self._record())
 
     # -- plain callbacks ---------------------------------------------------------
 
@@ -179,18 +174,6 @@ class Deliveries:
             else "",
         )
 
-    # -- receipts ----------------------------------------------------------------
-
-    async def _record(self) -> None:
-        await asyncio.sleep(0)
-        receipts, self._receipts = self._receipts, []
-        self._is_recording = False
-        try:
-            await self._engine.orm.run(record, receipts)
-        except Exception:
-            self._engine.metrics.count("receipts_dropped", len(receipts))
-            logger.exception("%d receipt(s) were not written", len(receipts))
-
     def spawn(self, coroutine: Any) -> None:
         """Own a task: it is ended with the engine, and its failure is logged."""
         task = asyncio.create_task(coroutine)
@@ -204,6 +187,9 @@ class Deliveries:
             logger.error("a delivery failed", exc_info=task.exception())
 
     async def _close(self) -> None:
+        if self._tasks:
+            # A callback that is about to return leaves its receipt.
+            await asyncio.wait(self._tasks, timeout=CLOSE_GRACE_S)
         for task in self._tasks:
             task.cancel()
         if self._tasks:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..engine import Engine, borrow_engine, return_engine
 from ..exceptions import PubSubError, ReaderExists
 from ..frames import Framing, payload_frame
 from ..models import Channel, Subscription
-from .base import Reader
+from .base import Reader, Started
+from .catchup import checked_limit, hand_missed
 from .live import LiveSubscriptions
 from .reader import Callback, ChannelReader, FrameReader
 
@@ -55,6 +56,8 @@ class SubscriptionManager:
         self._followed: dict[str, MakeReader] = {}
         self._users: set[str] = set()
         self._starting: set[asyncio.Future[Any]] = set()
+        self._made: set[Reader] = set()
+        self._limits: dict[str, int | None] = {}
 
     @property
     def closed(self) -> bool:
@@ -125,18 +128,33 @@ class SubscriptionManager:
         self,
         subscriber: AbstractBaseUser,
         callback: Callback,
+        *,
+        catch_up: bool = False,
+        catch_up_limit: int | None = None,
     ) -> Awaitable[list[Reader]]:
         """Hear every channel a user is actively subscribed to, and those to come.
 
         Starts at once; await the result to know that all are heard.
+
+        Args:
+            subscriber: The user.
+            callback: Gets what is published.
+            catch_up: First hand over what the user missed of models with
+                ``TRACK_DELIVERY``, oldest first; awaiting the result waits for that too.
+            catch_up_limit: How many publications at most, the oldest;
+                ``limits["catch_up_messages"]`` by default.
 
         Returns:
             An awaitable of the readers; one Redis round trip for all of them.
         """
 
         def make(subscription: Subscription) -> Reader:
-            return ChannelReader(subscription, self).callback(callback)
+            reader = ChannelReader(subscription, self).callback(callback)
+            if catch_up:
+                reader.hold()
+            return reader
 
+        self._limits[str(subscriber.pk)] = checked_limit(catch_up_limit)
         return self._begin(self._follow(str(subscriber.pk), make))
 
     def forward_all_subscriptions(
@@ -147,7 +165,9 @@ class SubscriptionManager:
 
         def make(subscription: Subscription) -> Reader:
             name = subscription.channel.name
-            return FrameReader(name, ws.write_frames, framing, subscription, self)
+            return FrameReader(
+                name, ws.write_frames, framing, subscription, self, _is_full(ws)
+            )
 
         return self._begin(self._follow(str(subscriber.pk), make))
 
@@ -179,15 +199,19 @@ class SubscriptionManager:
         for channel in channels:
             subscription = channel if isinstance(channel, Subscription) else None
             name = _name_of(channel)
-            readers.append(FrameReader(name, ws.write_frames, framing, subscription, self))
+            readers.append(
+                FrameReader(
+                    name, ws.write_frames, framing, subscription, self, _is_full(ws)
+                )
+            )
         self.add(*readers)
         return self._begin(self._start(readers))
 
-    def _begin(self, coroutine: Coroutine[Any, Any, list[Reader]]) -> _Started:
+    def _begin(self, coroutine: Coroutine[Any, Any, Any]) -> Started:
         task = asyncio.ensure_future(coroutine)
         self._starting.add(task)
         task.add_done_callback(self._starting.discard)
-        return _Started(task)
+        return Started(task)
 
     async def _start(self, readers: Iterable[Reader]) -> list[Reader]:
         started = list(readers)
@@ -199,12 +223,18 @@ class SubscriptionManager:
         self._followed[user] = make
         self._watch(user)
         await self.apply(user, (await self._live().active_of([user]))[user])
-        return [
+        readers = [
             reader
             for reader in self.readers.values()
             if reader.subscription is not None
             and str(reader.subscription.subscriber_id) == user
         ]
+        # A change that came meanwhile may be what starts some of them.
+        await self._start(reader for reader in readers if reader in self._made)
+        for reader in readers:
+            if isinstance(reader, ChannelReader):
+                await reader.caught_up()
+        return readers
 
     def _live(self) -> LiveSubscriptions:
         assert self._engine is not None, "readers exist only with an engine"
@@ -244,6 +274,7 @@ class SubscriptionManager:
         """A reader has ended."""
         if self.readers.get(reader.channel_name) is reader:
             del self.readers[reader.channel_name]
+        self._made.discard(reader)
         subscription = reader.subscription
         if subscription is not None:
             self._unwatch(str(subscription.subscriber_id))
@@ -275,31 +306,31 @@ class SubscriptionManager:
             if name not in self.readers:
                 reader = make(subscription)
                 self.add(reader)
+                self._made.add(reader)
                 added.append(reader)
-        await self._start(added)
+        try:
+            await self._start(added)
+        finally:
+            self._catch_up(user, added)
+
+    def _catch_up(self, user: str, readers: list[Reader]) -> None:
+        """Hand over what was missed, beside everybody else's readers being started."""
+        held = [
+            each for each in readers if isinstance(each, ChannelReader) and each.is_held
+        ]
+        if held and self._engine is not None:
+            limit = self._limits.get(user)
+            most = self._engine.config.limits.catch_up_messages if limit is None else limit
+            self._begin(hand_missed(self._engine, held, most))
+
+
+def _is_full(ws: Any) -> Callable[[], bool] | None:
+    """Whether a socket's client is behind, if it can say."""
+    is_full: Callable[[], bool] | None = getattr(ws, "is_full", None)
+    return is_full
 
 
 def _name_of(channel: str | Channel | Subscription) -> str:
     if isinstance(channel, Subscription):
         return channel.channel.name
     return channel if isinstance(channel, str) else channel.name
-
-
-class _Started:
-    """Something under way that may be awaited, or not: an error is logged once."""
-
-    def __init__(self, task: asyncio.Future[Any]) -> None:
-        self._task = task
-        self._is_awaited = False
-        task.add_done_callback(self._done)
-
-    def __await__(self) -> Generator[Any, None, Any]:
-        self._is_awaited = True
-        return self._task.__await__()
-
-    # For `yield from` in generator coroutines.
-    __iter__ = __await__
-
-    def _done(self, task: asyncio.Future[Any]) -> None:
-        if not task.cancelled() and task.exception() is not None and not self._is_awaited:
-            logger.error("readers could not be started", exc_info=task.exception())

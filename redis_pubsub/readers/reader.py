@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import types
 from collections import deque
@@ -13,8 +14,10 @@ from django.apps import apps
 
 from ..exceptions import NoCallback, ReaderTooSlow
 from ..frames import Framing, payload_frame
+from ..hub.lossy import DROP, LATEST, Tap
 from ..messages import Message
 from .base import Reader
+from .catchup import Backlog, checked_limit, hand_missed
 from .delivery import Deliveries, is_async
 from .values import UNREADABLE, SharedValue, share
 
@@ -50,6 +53,7 @@ class ChannelReader(Reader):
         self._waiting: deque[Message] = deque()
         self._is_busy = False
         self._arrived: asyncio.Event | None = None
+        self._backlog: Backlog | None = None
 
     def callback(self, function: Callback) -> ChannelReader:
         """Add a callback; usable as a decorator. Returns the reader."""
@@ -83,6 +87,8 @@ class ChannelReader(Reader):
             return
         engine = self.engine
         assert engine is not None, "set by listen()"
+        if self._backlog is not None and not self._backlog.is_open:
+            messages = self._backlog.news(messages)
         self._waiting.extend(messages)
         limit = engine.config.limits.reader_messages
         if len(self._waiting) > limit:
@@ -94,16 +100,16 @@ class ChannelReader(Reader):
             self.stop(error)
         elif self._arrived is not None:
             self._arrived.set()
-        elif not self._is_busy:
-            self._is_busy = True
-            engine.part(Deliveries).due(self)
+        else:
+            self._go_on()
 
     def take(self) -> list[SharedValue]:
         """Everything that waits, for one delivery; empty when the reader has ended."""
+        due = self._due
         if not self.is_listening:
-            self._waiting.clear()
-        values = [share(message) for message in self._waiting]
-        self._waiting.clear()
+            due.clear()
+        values = [share(message) for message in due]
+        due.clear()
         return values
 
     def delivered(self, is_wanted: bool) -> None:
@@ -111,10 +117,103 @@ class ChannelReader(Reader):
         self._is_busy = False
         if not is_wanted:
             self.stop()
-        elif self._waiting and self.is_listening:
+        else:
+            self._go_on()
+        if self._backlog is not None:
+            self._backlog.changed.set()
+
+    @property
+    def _due(self) -> deque[Message]:
+        return self._backlog.missed if self.is_held else self._waiting  # type: ignore[union-attr]
+
+    def _go_on(self) -> None:
+        if self._due and not self._is_busy and self.is_listening:
             self._is_busy = True
             assert self.engine is not None, "set by listen()"
             self.engine.part(Deliveries).due(self)
+
+    # -- catching up -----------------------------------------------------------------
+
+    async def catch_up(self, limit: int | None = None) -> int:
+        """Hand the callbacks what the user missed here, before anything live.
+
+        Starts the reader if it does not listen. Call it again for more than the limit.
+        A callback of this reader must not await it.
+
+        Args:
+            limit: How many publications at most, the oldest;
+                ``limits["catch_up_messages"]`` by default.
+
+        Returns:
+            How many; 0 where a catch-up was under way, for which this has waited.
+
+        Raises:
+            NoCallback: Nobody would take them.
+            Exception: The database's. The reader listens all the same.
+        """
+        checked_limit(limit)
+        if not self.callbacks:
+            raise NoCallback(self.channel_name)
+        if self._backlog is not None and self._backlog.is_open:
+            await self.caught_up()
+            return 0
+        self.hold()
+        try:
+            if not self.is_listening:
+                await self.listen()
+        except BaseException:
+            self.release()
+            raise
+        assert self.engine is not None, "set by listen()"
+        most = self.engine.config.limits.catch_up_messages if limit is None else limit
+        return await hand_missed(self.engine, [self], most)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether live messages wait for those that were missed."""
+        return self._backlog is not None and self._backlog.is_open
+
+    def hold(self) -> None:
+        """Keep live messages until `release`."""
+        known = self._backlog
+        self._backlog = Backlog(known)
+
+    def hand(self, message: Message) -> bool:
+        """Deliver a missed message before the live ones; says whether it still can."""
+        if self._backlog is None or not self.is_held or not self.is_listening:
+            return False
+        self._backlog.add(message)
+        self._go_on()
+        return True
+
+    async def handed_over(self) -> None:
+        """Wait until the callbacks have returned, or the reader has ended."""
+        backlog = self._backlog
+        while backlog is not None and self.is_listening and self._is_busy:
+            backlog.changed.clear()
+            await backlog.changed.wait()
+
+    async def caught_up(self) -> None:
+        """Wait until live messages are let through; raises, once, why nothing came."""
+        backlog = self._backlog
+        if backlog is not None:
+            await backlog.over.wait()
+            error, backlog.error = backlog.error, None
+            if error is not None:
+                raise error
+
+    def release(self, error: Exception | None = None) -> None:
+        """Go on with what waited and is news."""
+        if self._backlog is not None and self._backlog.is_open:
+            self._backlog.error = error
+            self._waiting = self._backlog.switch(self._waiting)
+            self._go_on()
+
+    def _leave(self) -> None:
+        super()._leave()
+        if self._backlog is not None:
+            self._backlog.end()
+            self._backlog = None
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         """The values, one by one; ends with the reader."""
@@ -152,6 +251,7 @@ class FrameReader(Reader):
         channel_name: Which channel.
         write: Takes the bytes of one or more frames.
         framing: Makes a frame of a message; shared by all sockets that use it.
+        is_full: Whether the socket's client is behind.
     """
 
     def __init__(
@@ -161,7 +261,32 @@ class FrameReader(Reader):
         framing: Framing = payload_frame,
         subscription: Subscription | None = None,
         manager: SubscriptionManager | None = None,
+        is_full: Callable[[], bool] | None = None,
     ) -> None:
         super().__init__(channel_name, subscription, manager)
         self.framing = framing
         self.write = write
+        self._is_full = is_full
+        self._tap: Tap | None = None
+
+    async def listen(self) -> asyncio.Future[None]:
+        """See `Reader.listen`; a slow socket gets what the channel option ``slow`` says."""
+        manager = await self.get_manager()
+        engine = await manager.get_engine()
+        policy = engine.config.channel_options(self.channel_name).slow
+        if policy in (LATEST, DROP) and self._is_full is not None and self._tap is None:
+            self._tap = engine.hub.tap(
+                self.channel_name,
+                policy,
+                framing=self.framing,
+                write=self.write,
+                is_full=self._is_full,
+                on_gap=functools.partial(self.position_lost, self.channel_name),
+            )
+            self.write = self._tap.write
+        return await super().listen()
+
+    def _leave(self) -> None:
+        if self._tap is not None and self.engine is not None:
+            self.engine.hub.taps.forget(self._tap)
+        super()._leave()

@@ -70,7 +70,7 @@ class SharedValue:
 
     def _make(self, engine: Engine) -> Any:
         message = self.message
-        self.model = model = _model_of(message, engine)
+        self.model = model = model_of(message, engine)
         if model is None:
             return message.payload
         try:
@@ -111,7 +111,8 @@ def own_copy(value: Any) -> Any:
     return copy.copy(value)
 
 
-def _model_of(message: Message, engine: Engine) -> type[Model] | None:
+def model_of(message: Message, engine: Engine) -> type[Model] | None:
+    """The model that a message's value becomes an instance of, if any."""
     label = message.model
     if not label:
         return None

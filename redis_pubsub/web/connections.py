@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from typing import Protocol
 
 from aiohttp import WSCloseCode
@@ -13,6 +14,11 @@ from ..engine import ControlEvent, Engine
 
 logger = logging.getLogger("redis_pubsub.websockets")
 
+_WAVE_S = 0.1
+_WAVE_LEAST = 50
+"""Sockets that are closed together; more if the time would not be enough."""
+_WAVES_SHARE = 0.5
+"""Part of the time in which the last wave has begun; the rest is for answers."""
 GOING_AWAY = "the server is restarting"
 
 
@@ -72,18 +78,29 @@ class Connections:
                 connection.disconnect(code)
 
     async def drain(self, timeout_s: float) -> None:
-        """Close every socket with 1001 while its client can still answer.
+        """Say goodbye to every socket while its client can still answer, in waves: not all
+        of them come back to the other processes in one moment.
 
-        Those that do not within the time are hung up on.
+        Those that do not answer within the time are hung up on.
         """
         self._is_draining = True
         if self._open:
             logger.info("closing %d socket(s)", len(self._open))
-            tasks = [
-                asyncio.create_task(connection.go_away(WSCloseCode.GOING_AWAY, GOING_AWAY))
-                for connection in self._open
-            ]
-            _, late = await asyncio.wait(tasks, timeout=timeout_s)
+            loop = asyncio.get_running_loop()
+            until = loop.time() + timeout_s
+            leaving = list(self._open)
+            random.shuffle(leaving)
+            waves = max(1, int(timeout_s * _WAVES_SHARE / _WAVE_S))
+            size = max(_WAVE_LEAST, -(-len(leaving) // waves))
+            tasks = []
+            for begin in range(0, len(leaving), size):
+                if begin:
+                    await asyncio.sleep(_WAVE_S)
+                tasks += [
+                    asyncio.create_task(each.go_away(WSCloseCode.GOING_AWAY, GOING_AWAY))
+                    for each in leaving[begin : begin + size]
+                ]
+            _, late = await asyncio.wait(tasks, timeout=max(0, until - loop.time()))
             self.hang_up()
             for task in late:
                 task.cancel()

@@ -124,9 +124,10 @@ class Gatekeeper:
         if not origins:
             site = request.headers.get("Sec-Fetch-Site")
             referer = request.headers.get(hdrs.REFERER, "")
-            origins = [origin_of_page(site, referer, f"{scheme}://{host}")]
-        if not origins[0]:
-            raise self._refused("a session needs an Origin header")
+            page = origin_of_page(site, referer, f"{scheme}://{host}")
+            if not page:
+                raise self._refused("a session needs an Origin header")
+            origins = [page]
         is_allowed = len(origins) == 1 and is_origin_allowed(
             origins[0],
             scheme=scheme,

@@ -38,6 +38,18 @@ class Outlet:
         else:
             transport.write(data)
 
+    def is_full(self) -> bool:
+        """Whether the client is behind: more is unsent than it may leave."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return False
+        return transport.get_write_buffer_size() > self._limit_bytes
+
+    def has_unsent(self) -> bool:
+        """Whether the client has not yet taken everything."""
+        transport = self._transport
+        return transport is not None and transport.get_write_buffer_size() > 0
+
     def shut(self) -> asyncio.Transport | None:
         """Let nothing more through; gives the transport to who shut it first, if open."""
         transport, self._transport = self._transport, None

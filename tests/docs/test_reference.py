@@ -11,7 +11,13 @@ import redis_pubsub
 from redis_pubsub import checks, conf
 from redis_pubsub.conf import KEYS
 from redis_pubsub.contrib.wsgi import WSGIOptions
-from redis_pubsub.options import CHANNEL_OPTION_NAMES, LIMIT_NAMES, ChannelOptions, Limits
+from redis_pubsub.options import (
+    CHANNEL_OPTION_NAMES,
+    LIMIT_NAMES,
+    ChannelOptions,
+    Limits,
+    ReceiptOptions,
+)
 from tests.processes import ROOT
 
 DOCS = ROOT / "docs"
@@ -24,7 +30,7 @@ def test_the_settings_reference_names_every_key(name):
     assert f"``{name}``" in SETTINGS
 
 
-@pytest.mark.parametrize("options", [conf.Config, ChannelOptions, Limits])
+@pytest.mark.parametrize("options", [conf.Config, ChannelOptions, Limits, ReceiptOptions])
 def test_the_settings_reference_says_the_defaults(options):
     """Numbers in the tables are those of the code."""
     for field in dataclasses.fields(options):

@@ -151,9 +151,11 @@ def _fill(connection: BaseDatabaseWrapper) -> None:
     for name in (connection.vendor, "rows"):
         _execute(connection, (SQL / f"{name}.sql").read_text())
     # The rows came with their keys, which PostgreSQL's sequences did not notice.
+    there = connection.introspection.table_names()
     with_keys: list[type[Model]] = [
-        ContentType,
-        *apps.get_app_config("redis_pubsub").get_models(),
+        model
+        for model in (ContentType, *apps.get_app_config("redis_pubsub").get_models())
+        if model._meta.db_table in there
     ]
     for statement in connection.ops.sequence_reset_sql(no_style(), with_keys):
         _execute(connection, statement)

@@ -1,11 +1,14 @@
 """Models of the test site, one for each kind of publishing."""
 
 import uuid
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.db import models
+from django.utils import timezone
 
 from redis_pubsub.models import PublishableModel
+from redis_pubsub.querysets import PublishableModelManager
 
 
 class Tag(models.Model):
@@ -89,3 +92,33 @@ class Person(PublishableModel):
     seen_at = models.DateTimeField(null=True)
     follows = models.ManyToManyField("self", symmetrical=False, related_name="followers")
     friends = models.ManyToManyField("self")
+
+
+class SentLetters(PublishableModelManager):  # type: ignore[type-arg]
+    """Withdrawn letters are nobody's any more."""
+
+    def get_queryset(self) -> models.QuerySet[Any]:
+        rows: models.QuerySet[Any] = super().get_queryset()
+        return rows.filter(is_withdrawn=False)
+
+
+class Letter(PublishableModel):
+    """Delivery tracked, by the moment it was written."""
+
+    PUBLISH_ON_CREATE = True
+    PUBLISH_ON_UPDATE = True
+    PUBLISH_ON_DELETE = True
+    TRACK_DELIVERY = True
+    TRACK_DELIVERY_BY = "written_at"
+
+    body = models.CharField(max_length=50, default="")
+    is_withdrawn = models.BooleanField(default=False)
+    written_at = models.DateTimeField(default=timezone.now, null=True)
+
+    objects: ClassVar[Any] = SentLetters()
+
+
+class Postcard(Letter):
+    """A table of its own below another, tracked too."""
+
+    picture = models.CharField(max_length=50, default="")

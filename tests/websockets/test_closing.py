@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import pytest
-from aiohttp import WSMsgType
-from aiohttp.test_utils import make_mocked_request
+from aiohttp import WSMsgType, web
 
+from redis_pubsub.contrib.websockets import setup, websocket, websocket_pubsub
 from redis_pubsub.contrib.websockets import socket as socket_module
-from redis_pubsub.contrib.websockets import websocket, websocket_pubsub
 from redis_pubsub.contrib.websockets.runner import RedactingAccessLogger
 from redis_pubsub.models import Channel
 from redis_pubsub.web.connections import Connections
@@ -91,11 +91,63 @@ async def test_a_handler_whose_subscription_ended_closes_normally(serve, user):
 
 
 @pytest.mark.parametrize(
-    "path", ["/x?token=SECRET", "/x?a=1&token=SECRET&b=2", "/x?%74oken=SECRET"]
+    "path",
+    [
+        "/x?token=SECRET",
+        "/x?a=1&token=SECRET&b=2",
+        "/x?%74oken=SECRET",
+        "/connection/sse?cf_connect=%7B%22connect%22%3A%7B%22token%22%3A%22SECRET%22%7D%7D",
+    ],
 )
-def test_an_access_log_never_shows_a_token(path):
-    """B14: however the name is spelt; other parameters stay."""
-    line = RedactingAccessLogger._format_r(make_mocked_request("GET", path), None, 0.0)
+async def test_an_access_log_never_shows_a_token(site, path, caplog):
+    """B14: however the name is spelt, in the request line and in a referrer; other
+    parameters stay. Over a real connection, as aiohttp logs it."""
+    caplog.set_level(logging.INFO, "test.access")
+    log = logging.getLogger("test.access")
+    runner = web.AppRunner(
+        setup(handlers=[]), access_log=log, access_log_class=RedactingAccessLogger
+    )
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", runner.addresses[0][1])
 
-    assert "SECRET" not in line and "token=…" in line
-    assert "a=1" not in path or ("a=1" in line and "b=2" in line)
+    lines = [
+        f"GET {path.replace('/x', '/nothing')} HTTP/1.1",
+        "Host: localhost",
+        f"Referer: http://localhost{path}",
+        "Connection: close",
+    ]
+    writer.write("\r\n".join([*lines, "", ""]).encode())
+    await reader.read()
+    await runner.cleanup()
+    writer.close()
+
+    assert "SECRET" not in caplog.text and caplog.text.count("=…") == 2
+    assert "a=1" not in path or ("a=1" in caplog.text and "b=2" in caplog.text)
+
+
+async def test_a_process_that_ends_says_goodbye_in_waves(serve, until):
+    """Not everybody comes back to the other processes in one moment; nobody is forgotten."""
+
+    @websocket("/wait/")
+    async def wait(ws, params, **kwargs):
+        await ws.receive()
+
+    served = await serve(wait)
+    sockets = [await served.connect("/wait/") for _ in range(90)]
+    codes = []
+
+    async def leave(ws):
+        await ws.receive()
+        codes.append(ws.close_code)
+
+    leaving = [asyncio.create_task(leave(ws)) for ws in sockets]
+    connections = served.engine.part(Connections)
+    draining = asyncio.create_task(connections.drain(5))
+    await until(lambda: codes)
+    still_there = len(connections)
+    await draining
+    await asyncio.gather(*leaving)
+
+    assert still_there >= 90 - 50
+    assert codes == [1001] * 90

@@ -6,10 +6,11 @@ What its client says is carried out by ``dialogue``; what is said is ``protocol`
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import random
 import uuid
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,6 +19,7 @@ from msgspec import Raw
 from ...auth.tokens import Claims
 from ...codes import Code, Disconnects, Unsubscribes
 from ...frames import Framing
+from ...hub.lossy import DROP, LATEST, Tap
 from ...web.handshake import Credentials
 from .expiries import CONNECTION, Expiries
 from .line import Line
@@ -47,7 +49,7 @@ class Feedline:
         self._connection = connection
         self.connection_id = connection.id
         self.framing = framing
-        self.write = connection.line.outlet.write
+        self.write: Callable[[bytes], None] = connection.line.outlet.write
 
     def position_lost(self, channel: str) -> None:
         self._connection.position_lost(channel)
@@ -73,9 +75,11 @@ class Connection:
         "_calls",
         "_ended",
         "_expiries",
+        "_is_late",
         "_joins",
         "_patience",
         "_seat",
+        "_taps",
         "conn_info",
         "credentials",
         "id",
@@ -101,6 +105,9 @@ class Connection:
         self._expiries: Expiries | None = None
         self._ended: asyncio.Event | None = None
         self._seat: int | None = None
+        self._is_late = False
+        # For channels whose messages a slow client may miss: a way of its own for each.
+        self._taps: dict[str, tuple[Feedline, Tap]] | None = None
         self._patience: asyncio.TimerHandle | None = asyncio.get_running_loop().call_later(
             server.limits.live_connect_s, self.end, Disconnects.STALE
         )
@@ -165,6 +172,40 @@ class Connection:
             self._joins = Feedline(self, self.line.form.presence)
         return self._joins
 
+    def line_for(self, channel: str, policy: str) -> Feedline:
+        """What the hub is to feed for a channel; `leave` takes it away.
+
+        Args:
+            channel: Which.
+            policy: Channel option ``slow``.
+        """
+        if policy not in (LATEST, DROP):
+            return self.listener
+        outlet = self.line.outlet
+        tap = self.server.engine.hub.tap(
+            channel,
+            policy,
+            framing=self.line.form.publication,
+            write=outlet.write,
+            is_full=outlet.is_full,
+            on_gap=functools.partial(self.come_back, channel),
+        )
+        line = Feedline(self, self.line.form.publication)
+        line.write = tap.write
+        if self._taps is None:
+            self._taps = {}
+        self._taps[channel] = (line, tap)
+        return line
+
+    def unfeed(self, channel: str) -> None:
+        """Let the hub feed a channel no more."""
+        hub = self.server.engine.hub
+        line = self.listener
+        if self._taps is not None and channel in self._taps:
+            line, tap = self._taps.pop(channel)
+            hub.taps.forget(tap)
+        hub.leave(channel, line)
+
     async def entered(self, entries: Sequence[Entry]) -> None:
         """Be there: in the channels' presence, and told of others. The client knows by
         now that it is subscribed."""
@@ -175,7 +216,7 @@ class Connection:
     def leave(self, channel: str) -> None:
         """Hear a channel no more; unknown ones are fine."""
         self.session.channels.pop(channel, None)
-        self.server.engine.hub.leave(channel, self.listener)
+        self.unfeed(channel)
         self.server.presence.exit(self, channel)
         self.expire(channel, 0)
 
@@ -202,7 +243,7 @@ class Connection:
             return
         # No longer fed at once, so that nothing overtakes what it has to read; told a
         # little later, so that not everybody comes back in one moment.
-        self.server.engine.hub.leave(channel, self.listener)
+        self.unfeed(channel)
         delay_s = random.uniform(0, self.server.spread_s)
         loop = asyncio.get_running_loop()
         loop.call_later(delay_s, self._tell_lost, channel, heard)
@@ -224,12 +265,19 @@ class Connection:
 
     def ping(self) -> None:
         """See `redis_pubsub.contrib.live.wheel.Pinged`."""
+        if not self.session.awaits_pong:
+            self._is_late = False
         self.session.awaits_pong = True
         self.line.outlet.write(self.line.form.ping)
 
     def check_pong(self) -> None:
         """See `redis_pubsub.contrib.live.wheel.Pinged`."""
-        if self.session.awaits_pong:
+        if not self.session.awaits_pong:
+            return
+        if self.line.outlet.has_unsent() and not self._is_late:
+            # The ping may wait behind what a slow client is still reading: once more.
+            self._is_late = True
+        else:
             self.server.engine.metrics.count("pongs_missed")
             self.end(Disconnects.NO_PONG)
 

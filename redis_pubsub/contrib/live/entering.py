@@ -104,20 +104,25 @@ class Entering:
         self._check_tokens()
         await self._authorize()
         granted = [entry for entry in self._entries if entry.refusal is None]
-        await asyncio.gather(*(self._open(entry) for entry in granted))
+        if len(granted) == 1:
+            # A task would cost more than what it does, and a mass return is full of these.
+            await self._open(granted[0])
+        else:
+            await asyncio.gather(*(self._open(entry) for entry in granted))
 
     def admit(self, entry: Entry) -> SubscribeResult | Code:
         """Feed the connection from here on; what it is to be told first."""
         if entry.refusal is not None:
             return entry.refusal
         assert entry.admission is not None, "prepared"
-        listener = self._connection.listener
+        listener = self._connection.line_for(entry.channel, entry.options.slow)
         try:
             past = entry.admission.admit(listener)
         except PositionLost:
+            self._connection.unfeed(entry.channel)
             return Errors.INTERNAL
         if entry.wish.flag & REJECT_UNRECOVERED and entry.since and not past.is_recovered:
-            self._server.engine.hub.leave(entry.channel, listener)
+            self._connection.unfeed(entry.channel)
             return Errors.UNRECOVERABLE_POSITION
         return self._result(entry, past)
 

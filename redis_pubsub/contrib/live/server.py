@@ -108,8 +108,9 @@ class LiveServer:
     # -- what other processes say --------------------------------------------------------
 
     def look_again(self, user: str) -> None:
-        """Read a user's subscriptions again soon."""
-        self._review.look_again([user])
+        """Read a user's subscriptions again soon; nobody (``""``) has none."""
+        if user:
+            self._review.look_again([user])
 
     def _heard(self, event: ControlEvent) -> None:
         self.changes += 1

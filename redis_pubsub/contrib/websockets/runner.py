@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import re
 import signal
 import threading
+from collections.abc import Callable
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_plus
 
 from aiohttp import http_parser, web
-from aiohttp.web_log import AccessLogger
+from aiohttp.web_log import AccessLogger, KeyMethod
 
 from ...web.connections import Connections
 from ...web.keys import ENGINE
@@ -22,30 +24,35 @@ SHUTDOWN_S = 10.0
 _UNPRINTABLE = dict.fromkeys((*range(32), *range(127, 160)))
 # The live endpoint's streams carry their connect command, and in it a token.
 _SECRETS = ("token", "cf_connect")
-_secret = re.compile(r"([?&](?:token|cf_connect)=)[^&\s\"]*")
+_secret = re.compile(r"([?&])([^=&\s\"]+)=[^&\s\"]*")
 MAX_LINE_BYTES = 65_536
 """Of a request line: that of a stream holds a whole command."""
 
 
 class RedactingAccessLogger(AccessLogger):
-    """Writes ``token=…`` where a query carries a token, or a command that may hold one."""
+    """Writes ``token=…`` where a URL carries a token, or a command that may hold one: in
+    the request line, the referrer, and whatever else the format asks for."""
 
-    @staticmethod
-    def _format_r(request: web.BaseRequest, *args: Any) -> str:
-        version = f"HTTP/{request.version.major}.{request.version.minor}"
-        path = request.path_qs
-        if any(name in request.query for name in _SECRETS):
-            # However the name was spelt: by what it decodes to.
-            pairs = [
-                f"{name}=…" if name in _SECRETS else f"{name}={value}"
-                for name, value in parse_qsl(request.rel_url.raw_query_string)
-            ]
-            path = f"{request.rel_url.raw_path}?{'&'.join(pairs)}"
-        return f"{request.method} {path} {version}".translate(_UNPRINTABLE)
+    def __init__(self, logger: logging.Logger, log_format: str = AccessLogger.LOG_FORMAT):
+        super().__init__(logger, log_format)
+        # aiohttp looks its own methods up, not a subclass's, and shares what it found.
+        self._methods = [
+            KeyMethod(key, functools.partial(_redacted, method))
+            for key, method in self._methods
+        ]
 
-    @staticmethod
-    def _format_referer(request: web.BaseRequest) -> str:
-        return _secret.sub(r"\1…", request.headers.get("Referer", "-"))
+
+def _redacted(method: Callable[..., Any], *args: Any) -> Any:
+    value = method(*args)
+    if not isinstance(value, str):
+        return value
+    return _secret.sub(_without_secret, value).translate(_UNPRINTABLE)
+
+
+def _without_secret(match: re.Match[str]) -> str:
+    """A parameter as it is logged: however its name was spelt, by what it decodes to."""
+    name = unquote_plus(match[2])
+    return f"{match[1]}{name}=…" if name in _SECRETS else match[0]
 
 
 class Runner(web.AppRunner):

@@ -123,6 +123,13 @@ class HandlerSocket(web.WebSocketResponse):
             raise RuntimeError("Call .prepare() first")
         return self._outlet.write
 
+    @property
+    def is_full(self) -> Callable[[], bool]:
+        """Whether the client is behind; see `Outlet.is_full`."""
+        if self._outlet is None:
+            raise RuntimeError("Call .prepare() first")
+        return self._outlet.is_full
+
     def _too_slow(self) -> None:
         self._metrics.count("slow_disconnects")
         self.abandon(Disconnects.SLOW.code, Disconnects.SLOW.reason)

@@ -24,7 +24,11 @@ class BadRequest(ValueError):
 
 def _messages(value: Any) -> Any:
     if isinstance(value, Message):
-        return Raw(publication(value))
+        if value.publication is None:
+            # In the replies to all who come back at once.
+            value.publication = Raw(publication(value))
+        rendered: Raw = value.publication
+        return rendered
     raise TypeError(type(value).__name__)
 
 

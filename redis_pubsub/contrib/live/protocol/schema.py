@@ -34,12 +34,13 @@ MESSAGES = {
     ),
     "Push": (
         "channel=2 string, pub=4 Publication, join=5 Presence, leave=6 Presence, "
-        "unsubscribe=7 Ending, disconnect=11 Ending"
+        "unsubscribe=7 Unsubscribe, disconnect=11 Disconnect"
     ),
     "ClientInfo": "user=1 string, client=2 string, conn_info=3 bytes, chan_info=4 bytes",
     "Publication": "data=4 bytes, info=5 ClientInfo, offset=6 uint64, tags=7 texts",
     "Presence": "info=1 ClientInfo",
-    "Ending": "code=1 uint32, reason=2 string",
+    "Unsubscribe": "code=2 uint32, reason=3 string",
+    "Disconnect": "code=1 uint32, reason=2 string",
     "ConnectRequest": (
         "token=1 string, data=2 bytes, subs=3 map SubscribeRequest, name=4 string, "
         "version=5 string, headers=6 texts"
