@@ -36,7 +36,21 @@ REDIS_PUBSUB = {
     "url": os.environ.get("REDIS_URL", "redis://localhost:6379/0"),
     "prefix": "example",
     "websocket_url_prefix": "ws",
-    "authorize_method": "example.chat.authorization.may_subscribe",
+    "authorize_method": "example.chat.authorization.may",
+    "channels": {
+        # A page that was away for up to a day, and missed up to 200 messages, gets them.
+        # Participants see each other come and go; a page that is loaded anew does neither.
+        "chat.correspondence:*": {
+            "history_size": 200,
+            "history_ttl_s": 24 * 3600,
+            "presence": True,
+            "presence_by": "user",
+            "join_leave": True,
+            "leave_delay_s": 3,
+        },
+        # Who is typing is news for a moment: nothing is kept.
+        "typing:*": {"history_size": 0},
+    },
 }
 
 INSTALLED_APPS = [

@@ -2,7 +2,7 @@
 
 import pytest
 
-from redis_pubsub.auth.origin import is_origin_allowed
+from redis_pubsub.auth.origin import is_origin_allowed, origin_of_page
 
 OWN = {"scheme": "https", "host": "good.com", "hosts": ["good.com", "*"], "origins": []}
 
@@ -66,3 +66,20 @@ def test_a_host_that_only_points_here_is_not_ours():
     assert is_origin_allowed(
         "http://[::1]:8000", scheme="http", host="[::1]:8000", hosts=[], origins=[]
     )
+
+
+@pytest.mark.parametrize(
+    ("site", "referer", "expected"),
+    [
+        ("same-origin", "", "https://good.com"),
+        ("same-site", "https://good.com/page", ""),
+        ("cross-site", "https://good.com/page", ""),
+        ("none", "https://good.com/page", ""),
+        (None, "https://good.com/page?x=1", "https://good.com"),
+        (None, "https://evil.com/https://good.com/", "https://evil.com"),
+        (None, "", ""),
+    ],
+)
+def test_a_browser_says_without_an_origin_whose_page_asks(site, referer, expected):
+    """``Sec-Fetch-Site`` where there is one, else ``Referer``."""
+    assert origin_of_page(site, referer, own="https://good.com") == expected

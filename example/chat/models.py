@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 BODY_MAX = 4_000
 LATEST = 50
-"""Messages that a page shows, and gets again whenever its socket opens."""
+"""Messages that a page shows, and loads anew if it missed more than is kept."""
 
 
 class Correspondence(PublishableModel):

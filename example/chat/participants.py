@@ -1,5 +1,8 @@
 """Who participates in a correspondence is subscribed to its channel, and nobody else.
 
+Pages that are open are told as well: ``refresh`` has every process ask ``authorization.py``
+anew for what a user hears, and ends what is no longer his.
+
 ``save()`` is too early for that: many-to-many relations are written after it, and later
 again. So the change of the relation itself is what subscribes.
 """
@@ -12,6 +15,8 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.db.models import Model
 from django.db.models.signals import m2m_changed
+
+from redis_pubsub import refresh
 
 from .models import Correspondence
 
@@ -54,3 +59,4 @@ def participants_changed(
         else:
             for user in users:
                 correspondence.channel.unsubscribe(user)
+                refresh(user)

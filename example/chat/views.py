@@ -1,4 +1,8 @@
-"""The pages. Nothing here knows of sockets: saving is all it takes."""
+"""The pages. Nothing here knows of sockets: saving is all it takes.
+
+A live page reads its messages lazily, inside ``{% live %}`` of its template: after the
+place in the channel from which it is followed. So nothing falls between the two.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
+from .authorization import TYPING
 from .forms import CorrespondenceForm, MessageForm
 from .models import LATEST, Correspondence, Message, name_of
 
@@ -72,17 +77,21 @@ def subscriptions(request: HttpRequest) -> HttpResponse:
 
 def _own_or_404(request: HttpRequest, pk: int) -> Correspondence:
     rows = Correspondence.objects.filter(participants=request.user)
-    return get_object_or_404(rows.prefetch_related("participants"), pk=pk)
+    return get_object_or_404(
+        rows.select_related("channel").prefetch_related("participants"), pk=pk
+    )
 
 
 def _thread(
     request: HttpRequest, row: Correspondence, form: MessageForm, status: int = 200
 ) -> HttpResponse:
-    latest = row.messages.select_related("author").order_by("-pk")[:LATEST]
+    people = sorted((name_of(user), user.pk) for user in row.participants.all())
     context = {
         "correspondence": row,
-        "people": ", ".join(sorted(map(name_of, row.participants.all()))),
-        "thread": list(latest)[::-1],
+        "typing_channel": f"{TYPING}{row.channel.name}",
+        "people": [{"pk": pk, "name": name} for name, pk in people],
+        # Newest first, and not evaluated here.
+        "latest": row.messages.select_related("author").order_by("-pk")[:LATEST],
         "form": form,
     }
     return _page(request, "chat/correspondence.html", context, status=status)

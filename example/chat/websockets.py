@@ -1,9 +1,10 @@
-"""The sockets of the chat, found because the app is installed.
+"""Sockets with code of their own, found because the app is installed.
 
-Three ways to hear a channel: ready-made frames straight to the socket (``live_page``), a
+The page of a correspondence needs none: it uses the live endpoint. Here are the three ways
+to hear a channel in Python: ready-made frames straight to the socket (``follow``), a
 callback that gets the saved model (``read_messages``), and the package's own handler for
 everything one is subscribed to (``subscriptions``). All know the user by the session
-cookie of the page that opened them.
+cookie of whoever opened them.
 """
 
 from __future__ import annotations
@@ -22,22 +23,23 @@ if TYPE_CHECKING:
     from redis_pubsub import SubscriptionManager
     from redis_pubsub.contrib.websockets.socket import HandlerSocket
 
-handlerconf = ["live_page", "read_messages", "subscriptions"]
+handlerconf = ["follow", "read_messages", "subscriptions"]
 
 EXCERPT = 80
 NOT_SUBSCRIBED = "not subscribed"
 
-__all__ = ["handlerconf", "live_page", "read_messages", "subscriptions"]
+__all__ = ["follow", "handlerconf", "read_messages", "subscriptions"]
 
 
 @websocket_pubsub(r"/correspondences/{pk:\d+}/", authenticate=True)
-async def live_page(
+async def follow(
     ws: HandlerSocket, params: Any, manager: SubscriptionManager, user: Any, **kwargs: Any
 ) -> None:
-    """Every new message of one correspondence, as ``Message.serialize`` made it.
+    """Every new message of one correspondence, as ``Message.serialize`` made it: for
+    programs that just read JSON.
 
     The first frame, ``{"latest": […]}``, holds the last messages: what was written while
-    the page had no socket is among them, and the page drops those it knows.
+    the program had no socket is among them, and it drops those it knows.
     """
     subscription = await user.subscriptions.filter(
         active=True, channel__publishable_chat_correspondences__pk=params["pk"]

@@ -39,6 +39,29 @@ def is_origin_allowed(
     return validate_host((own.hostname or "").rstrip("."), [*hosts] or _LOCAL)
 
 
+def origin_of_page(site: str | None, referer: str, own: str) -> str:
+    """Whose page a request without an ``Origin`` comes from.
+
+    Browsers leave the header out of a GET to a page's own site, which server-sent events
+    are; they say it otherwise, by headers that no page can set.
+
+    Args:
+        site: The ``Sec-Fetch-Site`` header; browsers send it over HTTPS and to localhost.
+        referer: The ``Referer`` header; asked where there is no other.
+        own: Our own origin.
+
+    Returns:
+        An origin to be checked; ``""`` where there is none to be had.
+
+    Source: https://fetch.spec.whatwg.org/#origin-header,
+    https://www.w3.org/TR/fetch-metadata/.
+    """
+    if site is not None:
+        return own if site == "same-origin" else ""
+    scheme, slashes, rest = referer.partition("://")
+    return scheme + slashes + rest.partition("/")[0]
+
+
 # What Django allows while ALLOWED_HOSTS is empty and DEBUG is on.
 _LOCAL = [".localhost", "127.0.0.1", "[::1]", "::1"]
 

@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError
 
 from ..auth import Authenticator, AuthUnavailable, user_of_session
-from ..auth.origin import is_origin_allowed
+from ..auth.origin import is_origin_allowed, origin_of_page
 from ..auth.session import has_sessions
 from ..engine import Engine
 from ..exceptions import PoolBusy
@@ -118,13 +118,16 @@ class Gatekeeper:
 
     def _check_origin(self, request: web.Request, uses_cookie: bool) -> None:
         origins = request.headers.getall(hdrs.ORIGIN, [])
-        if not origins:
-            # Browsers leave it out of a page's own EventSource, and say this instead.
-            site = request.headers.get("Sec-Fetch-Site", "")
-            if uses_cookie and site != "same-origin":
-                raise self._refused("a session needs an Origin header")
+        if not origins and not uses_cookie:
             return
         scheme, host = self._reached_as(request)
+        if not origins:
+            site = request.headers.get("Sec-Fetch-Site")
+            referer = request.headers.get(hdrs.REFERER, "")
+            page = origin_of_page(site, referer, f"{scheme}://{host}")
+            if not page:
+                raise self._refused("a session needs an Origin header")
+            origins = [page]
         is_allowed = len(origins) == 1 and is_origin_allowed(
             origins[0],
             scheme=scheme,

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import secrets
+import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from redis_pubsub.testing import RedisServer
 from tests.processes import Process, free_port
@@ -26,18 +29,88 @@ Socket = aiohttp.ClientWebSocketResponse
 
 
 class Chat:
-    """The running site.
+    """Ada, Bob and Eve's site, as a context: running inside.
 
     Attributes:
         url: Where it is.
         passwords: By user name.
+        environment: What its processes read.
+        cookies: By user name, of whoever has logged in: hashing a password takes as long
+            as many a test.
     """
 
-    def __init__(self, port: int, pid: int, passwords: dict[str, str]) -> None:
-        self.port = port
-        self.url = f"http://127.0.0.1:{port}"
-        self.passwords = passwords
-        self._pid = pid
+    def __init__(self, directory: Path, redis_url: str, **environment: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.passwords = {name: secrets.token_hex(8) for name in PEOPLE}
+        self.environment = {**site_environment(directory, redis_url), **environment}
+        self.cookies: dict[str, dict[str, str]] = {}
+        self._users = directory / "users.txt"
+        self._gunicorn: Process | None = None
+
+    def __enter__(self) -> Chat:
+        lines = [f"{name} {word}\n" for name, word in self.passwords.items()]
+        self._users.write_text("".join(lines))
+        self.manage("migrate", "--verbosity", "0")
+        self.manage("seed_chat", str(self._users))
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        with self._process:
+            if kind is None:
+                assert self._process.end() == 0, self._process.output
+                assert "Traceback" not in self._process.output, self._process.output
+
+    @property
+    def _process(self) -> Process:
+        assert self._gunicorn is not None, "started"
+        return self._gunicorn
+
+    def manage(self, *command: str) -> str:
+        """A command of ``manage.py`` in a process of its own; what it printed."""
+        with Process("manage.py", *command, env=self.environment) as process:
+            assert process.wait() == 0, process.output
+        return process.output
+
+    def start(self) -> None:
+        """Serve, until every worker does."""
+        arguments = [
+            *("-m", "gunicorn", "deployment:application"),
+            *("--bind", f"127.0.0.1:{self.port}", "--workers", str(WORKERS)),
+            *("--worker-class", "aiohttp.worker.GunicornWebWorker", "--no-control-socket"),
+        ]
+        self._gunicorn = Process(*arguments, env=self.environment)
+        self._gunicorn.wait_for("Booting worker", times=WORKERS)
+        self._gunicorn.wait_for_port(self.port)
+
+    @asynccontextmanager
+    async def killed(self) -> AsyncIterator[None]:
+        """Master and workers end without a word; afterwards there are new ones."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        await asyncio.to_thread(self._process.wait)
+        assert "Traceback" not in self._process.output, self._process.output
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(self.start)
+
+    @property
+    def workers(self) -> set[int]:
+        """Process ids."""
+        return children(self._process.pid)
+
+    @contextmanager
+    def only(self, worker: int) -> Iterator[None]:
+        """All new connections go to this worker; the others stand still."""
+        others = self.workers - {worker}
+        for pid in others:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in others:
+                os.kill(pid, signal.SIGCONT)
 
     @asynccontextmanager
     async def people(self, *names: str) -> AsyncIterator[list[Browser]]:
@@ -51,7 +124,7 @@ class Chat:
 
     def workers_of(self, sockets: list[Socket]) -> set[int]:
         """Process ids of the workers that serve these sockets."""
-        owners = owners_of_clients(self.port, children(self._pid))
+        owners = owners_of_clients(self.port, self.workers)
         return {owners[socket.get_extra_info("sockname")[1]] for socket in sockets}
 
 
@@ -86,10 +159,17 @@ class Browser:
             return response.status, response.url.path
 
     async def log_in(self) -> None:
+        known = self._chat.cookies.get(self.name)
+        if known is not None:
+            self._http.cookie_jar.update_cookies(known, URL(self._chat.url))
+            return
         await self.get("/login/")
         password = self._chat.passwords[self.name]
         ended = await self.submit("/login/", username=self.name, password=password)
         assert ended == (200, "/")
+        self._chat.cookies[self.name] = {
+            cookie.key: cookie.value for cookie in self._http.cookie_jar
+        }
 
     async def begin(self, subject: str, other: str) -> str:
         """A new correspondence with somebody; its path."""
@@ -146,23 +226,5 @@ def chat(
     redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Chat]:
     """Ada, Bob and Eve's site."""
-    directory = tmp_path_factory.mktemp("chat")
-    passwords = {name: secrets.token_hex(8) for name in PEOPLE}
-    users = directory / "users.txt"
-    users.write_text("".join(f"{name} {word}\n" for name, word in passwords.items()))
-    environment = site_environment(directory, redis_server.url)
-    for command in (["migrate", "--verbosity", "0"], ["seed_chat", str(users)]):
-        with Process("manage.py", *command, env=environment) as process:
-            assert process.wait() == 0, process.output
-    port = free_port()
-    arguments = [
-        *("-m", "gunicorn", "deployment:application", "--bind", f"127.0.0.1:{port}"),
-        *("--worker-class", "aiohttp.worker.GunicornWebWorker"),
-        *("--workers", str(WORKERS), "--no-control-socket"),
-    ]
-    with Process(*arguments, env=environment) as gunicorn:
-        gunicorn.wait_for("Booting worker", times=WORKERS)
-        gunicorn.wait_for_port(port)
-        yield Chat(port, gunicorn.pid, passwords)
-        assert gunicorn.end() == 0, gunicorn.output
-    assert "Traceback" not in gunicorn.output, gunicorn.output
+    with Chat(tmp_path_factory.mktemp("chat"), redis_server.url) as chat:
+        yield chat

@@ -116,6 +116,27 @@ async def test_a_session_cookie_lets_its_user_in_from_our_own_pages(served, sess
     assert status == 403
 
 
+async def test_a_session_also_speaks_for_a_stream_of_our_own_page(served, session_cookie):
+    """Browsers send no Origin along with a GET to the page's own site, which an
+    `EventSource` is. Nobody else's page gets in."""
+    cookie = "; ".join(f"{name}={value}" for name, value in session_cookie.items())
+    stream = f'{served.url}/connection/sse?cf_connect={{"id":1,"connect":{{}}}}'
+
+    async def ask(**headers):
+        async with served.http.get(stream, headers={"Cookie": cookie, **headers}) as answer:
+            if answer.status != 200:
+                return answer.status
+            await answer.content.readline()
+            return b'"connect"' in await answer.content.readline()
+
+    assert await ask(**{"Sec-Fetch-Site": "same-origin"}) is True
+    assert await ask(Referer=f"{served.url}/page/") is True
+    assert await ask() == 403
+    assert await ask(Referer="https://evil.example/") == 403
+    assert await ask(Referer=f"{served.url}/", **{"Sec-Fetch-Site": "cross-site"}) == 403
+    assert await ask(**{"Sec-Fetch-Site": "same-origin", "Host": "evil.example"}) == 403
+
+
 async def test_a_session_that_ended_is_no_session(served, session_cookie, user):
     """Deleted, of an inactive user, or made up."""
     own = {"Origin": served.url}

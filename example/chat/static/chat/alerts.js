@@ -1,6 +1,8 @@
 // Alerts on every page: a toast, the list in order, a badge where something is unread.
 
+import { reloadedPart } from "./page.js";
 import { LiveSocket } from "./socket.js";
+import { report } from "./status.js";
 import { showTime } from "./times.js";
 
 const TOAST_MS = 6_000;
@@ -10,12 +12,17 @@ export function startAlerts(list) {
   const { current } = list.dataset;
   forgetUnread(current);
   for (const entry of list.children) showBadge(entry);
-  const status = document.querySelector("[data-status]");
+  let wasLive = false;
+  report("alerts", "connecting");
   new LiveSocket(list.dataset.alerts, {
-    waiting: () => showStatus(status, "waiting", "Reconnecting"),
+    waiting: () => report("alerts", "waiting"),
+    refused: () => report("alerts", "over"),
     message(alert) {
       if (alert.ready) {
-        showStatus(status, "live", "Live");
+        report("alerts", "live");
+        // A handler's socket does not say what it missed.
+        if (wasLive) reload(list);
+        wasLive = true;
         return;
       }
       const isShown = String(alert.correspondence) === current && !document.hidden;
@@ -33,9 +40,11 @@ export function startAlerts(list) {
   });
 }
 
-function showStatus(status, state, text) {
-  status.dataset.status = state;
-  status.querySelector("[data-status-text]").textContent = text;
+async function reload(list) {
+  const loaded = await reloadedPart("[data-alerts]");
+  list.replaceChildren(...loaded.children);
+  document.querySelector("[data-empty]").hidden = list.children.length > 0;
+  for (const entry of list.children) showBadge(entry);
 }
 
 function moveUp(list, alert) {

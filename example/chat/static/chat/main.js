@@ -3,9 +3,9 @@
 import { startAlerts } from "./alerts.js";
 import { startSubscriptions } from "./subscriptions.js";
 import { startThread } from "./thread.js";
-import { showTime } from "./times.js";
+import { showTimes } from "./times.js";
 
-for (const element of document.querySelectorAll("time[datetime]")) showTime(element);
+showTimes(document);
 
 const starts = [
   ["[data-alerts]", startAlerts],

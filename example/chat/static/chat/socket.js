@@ -1,5 +1,6 @@
-// A WebSocket that comes back: JSON in, JSON out, reconnecting with backoff.
-// Knows nothing of pages.
+// The socket of a handler of one's own, which comes back: JSON in, JSON out, reconnecting
+// with backoff. Knows nothing of pages. What it missed it does not know: that is what the
+// live endpoint is for.
 
 const FIRST_DELAY_MS = 500;
 const LONGEST_DELAY_MS = 30_000;
@@ -19,13 +20,17 @@ export class LiveSocket {
   constructor(path, handlers) {
     this.#path = path;
     this.#handlers = handlers;
+    if (!globalThis.WebSocket) {
+      handlers.refused?.("this browser has no WebSocket");
+      return;
+    }
     addEventListener("online", () => this.#hurry());
     this.#connect();
   }
 
   /** Send a value; false if there is no connection just now. */
   send(value) {
-    if (this.#socket?.readyState !== WebSocket.OPEN) return false;
+    if (this.#socket?.readyState !== 1) return false; // open
     this.#socket.send(JSON.stringify(value));
     return true;
   }

@@ -1,104 +1,71 @@
-// The live page of one correspondence: new messages appear, sending needs no reload.
+// The live page of one correspondence: its channel's messages, people, and who is typing.
 
-import { LiveSocket } from "./socket.js";
-import { showTime } from "./times.js";
+import { live } from "../redis_pubsub/redis_pubsub.js";
+import { startComposer } from "./composer.js";
+import { Messages } from "./messages.js";
+import { People } from "./people.js";
+import { report } from "./status.js";
+import { Typing } from "./typing.js";
 
-const NEAR_THE_END_PX = 80;
+const MESSAGE = "chat.message";
 
 export function startThread(thread) {
-  const messages = thread.querySelector("[data-messages]");
-  const notice = thread.querySelector("[data-notice]");
-  messages.scrollTop = messages.scrollHeight;
-  new LiveSocket(thread.dataset.socket, {
-    message(value) {
-      notice.hidden = true;
-      if (!value.latest) show(messages, [value], thread.dataset.user);
-      else if (isBehind(messages, value.latest)) location.reload();
-      else show(messages, value.latest, thread.dataset.user);
-    },
-    refused() {
-      notice.hidden = false;
-    },
+  const { channel, typingChannel, user } = thread.dataset;
+  const messages = new Messages(thread.querySelector("[data-messages]"), user);
+
+  // Begins where the server read the messages of this page: what was published since comes
+  // first. So does, after a lost connection, what was missed.
+  const subscription = live().subscribe(channel, ({ model, data, recovered }) => {
+    if (model !== MESSAGE) return;
+    messages.show(data, { wasMissed: recovered && isBack });
+    typing.stopped(String(data.author.id));
   });
-  startComposer(thread.querySelector("[data-composer]"));
-}
 
-// More was written while this page was away than it gets at once: it has a hole.
-function isBehind(messages, latest) {
-  const last = Number(messages.lastElementChild?.dataset.id ?? 0);
-  return last > 0 && latest.length > 0 && latest[0].id > last;
-}
-
-function isShown(messages, message) {
-  return messages.querySelector(`[data-id="${Number(message.id)}"]`) !== null;
-}
-
-function show(messages, values, user) {
-  const isAtEnd =
-    messages.scrollHeight - messages.scrollTop - messages.clientHeight < NEAR_THE_END_PX;
-  for (const value of values) {
-    if (!isShown(messages, value)) insert(messages, makeItem(value, user));
-  }
-  if (isAtEnd) messages.scrollTop = messages.scrollHeight;
-}
-
-function makeItem(message, user) {
-  const item = document.getElementById("message").content.firstElementChild.cloneNode(true);
-  item.dataset.id = message.id;
-  item.dataset.author = message.author.id;
-  item.classList.toggle("own", String(message.author.id) === user);
-  item.querySelector("[data-name]").textContent = message.author.name;
-  item.querySelector("[data-body]").textContent = message.body;
-  showTime(item.querySelector("time"), message.sent_at);
-  return item;
-}
-
-function insert(messages, item) {
-  let before = messages.lastElementChild;
-  while (before && Number(before.dataset.id) > Number(item.dataset.id)) {
-    before = before.previousElementSibling;
-  }
-  if (before) before.after(item);
-  else messages.prepend(item);
-}
-
-function startComposer(form) {
-  const field = form.querySelector("textarea");
-  const button = form.querySelector("button");
-  const error = form.querySelector("[data-error]");
-  field.addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-    event.preventDefault();
-    form.requestSubmit();
+  const people = new People(thread.querySelector("[data-people]"), subscription);
+  const typing = new Typing(thread.querySelector("[data-typing]"), {
+    channel: typingChannel,
+    user,
+    nameOf: (each) => people.nameOf(each),
   });
-  form.addEventListener("submit", async (event) => {
-    event.preventDefault();
-    if (button.disabled) return;
-    button.disabled = true;
-    error.textContent = await send(form);
-    button.disabled = false;
-    if (!error.textContent) field.value = "";
-    field.focus();
-  });
-  field.focus({ preventScroll: true });
-}
 
-// What went wrong, or nothing. The message itself comes over the socket, as everybody's.
-async function send(form) {
-  try {
-    const response = await fetch(form.action, {
-      method: "POST",
-      body: new FormData(form),
-      headers: { Accept: "application/json" },
-      redirect: "manual",
-    });
-    if (response.status === 201) return "";
-    if (response.status === 400) return (await response.json()).error;
-    if (response.type === "opaqueredirect" || response.status === 403) {
-      return "Not sent: you are logged out. Reload the page and log in.";
+  let wasLive = false;
+  let isBack = false;
+  report("messages", "connecting");
+  subscription.on("state", ({ state }) => {
+    if (state === "subscribed") {
+      isBack = wasLive;
+      wasLive = true;
+      report("messages", "live");
+      people.ask();
+      return;
     }
-  } catch {
-    // No connection: said below.
-  }
-  return "Not sent. Try again in a moment.";
+    people.forget();
+    if (state === "subscribing") {
+      messages.leave();
+      report("messages", "waiting");
+    } else {
+      report("messages", "over");
+      say(thread, "You do not take part in this correspondence any more.");
+    }
+  });
+  subscription.on("reset", () => {
+    if (subscription.state !== "unsubscribed") messages.reload();
+  });
+  live().on("connected", ({ transport }) => (thread.dataset.transport = transport));
+  live().on("state", ({ state }) => {
+    if (state !== "disconnected") return;
+    report("messages", "over");
+    say(thread, "The server sent this page away: you may be logged out. Reload it.");
+  });
+
+  startComposer(thread.querySelector("[data-composer]"), {
+    changed: (text) => typing.changed(text),
+    sent: () => typing.sent(),
+  });
+}
+
+function say(thread, text) {
+  const notice = thread.querySelector("[data-notice]");
+  notice.textContent = text;
+  notice.hidden = false;
 }

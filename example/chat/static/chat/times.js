@@ -13,3 +13,8 @@ export function showTime(element, moment = element.dateTime) {
   element.textContent = (isToday ? sameDay : otherDay).format(date);
   element.title = inFull.format(date);
 }
+
+/** Show all moments below an element, as the server wrote them. */
+export function showTimes(element) {
+  for (const time of element.querySelectorAll("time[datetime]")) showTime(time);
+}
