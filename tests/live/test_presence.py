@@ -19,6 +19,8 @@ async def test_presence_lists_who_hears_a_channel(live, user, other_user, until)
     nobody, asking = await live.connect(), await live.connect(other_user)
     for client in (ada, again, nobody):
         await client.subscribe("room:1")
+        # Its next command is carried out once it is there.
+        await client.result("presence_stats", channel="room:1")
     ids = [each.result_of_connect["client"] for each in (ada, again, nobody)]
 
     present = (await asking.result("presence", channel="room:1"))["presence"]
@@ -60,8 +62,9 @@ async def test_presence_by_user_counts_tabs_once(serve_live, user):
     clients += [await live.connect() for _ in range(2)]
     for client in clients:
         await client.subscribe("tabs:1")
+        await client.result("presence_stats", channel="tabs:1")
 
-    present = (await clients[0].result("presence", channel="tabs:1"))["presence"]
+    present = (await clients[-1].result("presence", channel="tabs:1"))["presence"]
 
     users = sorted(info["user"] for info in present.values())
     assert users == ["", "", str(user.pk)]

@@ -97,6 +97,7 @@ async def test_a_handler_whose_subscription_ended_closes_normally(serve, user):
         "/x?a=1&token=SECRET&b=2",
         "/x?%74oken=SECRET",
         "/connection/sse?cf_connect=%7B%22connect%22%3A%7B%22token%22%3A%22SECRET%22%7D%7D",
+        "/x?a=1&cf%5Fconnect=SECRET&b=2",
     ],
 )
 async def test_an_access_log_never_shows_a_token(site, path, caplog):

@@ -86,15 +86,12 @@ test('personal channels are followed over broken connections to Redis, too', asy
   await Promise.all(clients.map((client) => client.events.until('publication')));
   await backstage('cut');
   await backstage('publish', { channel, payloads: [2] });
-  const again = await Promise.all(clients.map((client) => client.events.until('subscribed', 2)));
   await backstage('publish', { channel, payloads: [3] });
   await Promise.all(clients.map((client) => client.events.until('publication', 3)));
 
   for (const [index, transport] of TRANSPORTS.entries()) {
-    const { wasRecovering, recovered } = again[index];
-    assert.deepEqual([wasRecovering, recovered], [true, true], transport);
     assert.deepEqual(clients[index].events.payloads, [1, 2, 3], transport);
-    assert.equal(clients[index].events.of('connecting')[1].code, 3010, transport);
+    assert.equal(clients[index].events.of('connecting').length, 1, transport);
   }
 });
 
