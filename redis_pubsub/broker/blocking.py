@@ -5,7 +5,7 @@ Fork-safe: redis-py's pool notices another process id and opens its own connecti
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import redis
@@ -26,6 +26,7 @@ from .commands import (
     connection_arguments,
     not_loaded,
 )
+from .fencing import Fence, Outcome
 from .presence_commands import PresenceCommands
 from .redis_presence import BlockingRedisPresence
 
@@ -60,6 +61,17 @@ class BlockingRedisBroker:
         replies = self._run([self._commands.publish(draft) for draft in drafts])
         return [self._commands.published(reply) for reply in replies]
 
+    def publish_fenced(
+        self, drafts: Sequence[Draft], fence: Fence, retries: Collection[str] = ()
+    ) -> list[Outcome]:
+        replies = self._replies(
+            [
+                self._commands.publish_fenced(draft, fence, draft.header.id in retries)
+                for draft in drafts
+            ]
+        )
+        return [self._commands.sent(reply) for reply in replies]
+
     def read(self, reads: Sequence[Read]) -> list[History]:
         replies = self._run([self._commands.read(read) for read in reads])
         return [
@@ -72,6 +84,10 @@ class BlockingRedisBroker:
         self._redis.connection_pool.disconnect()
 
     def _run(self, commands: list[Command]) -> list[Any]:
+        return checked(self._replies(commands))
+
+    def _replies(self, commands: list[Command]) -> list[Any]:
+        """The replies, errors of single commands among them."""
         try:
             replies = self._pipeline(commands)
             missing = not_loaded(replies)
@@ -83,7 +99,7 @@ class BlockingRedisBroker:
                     replies[i] = reply
         except (RedisError, OSError) as error:
             raise BrokerUnavailable(f"Redis: {error}") from error
-        return checked(replies)
+        return replies
 
     def _pipeline(self, commands: list[Command]) -> list[Any]:
         with self._redis.pipeline(transaction=False) as pipeline:
