@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     ClusterError,
     ConnectionError,
@@ -39,6 +40,7 @@ _FENCED_OFF, _WAS_THERE = 2, 3
 # redis-py takes the first word off the errors that it has classes for. LOADING is a
 # ConnectionError to it.
 _ABOUT_REDIS = (
+    AskError,
     AuthenticationError,
     ClusterError,
     ConnectionError,
