@@ -38,7 +38,12 @@ def check_models(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
         message
         for model in found
         if issubclass(model, PublishableModel)
-        for message in (*_fields(model), *_version(model), *_serializer(model))
+        for message in (
+            *_fields(model),
+            *_version(model),
+            *_serializer(model),
+            *_outbox(model),
+        )
     ]
 
 
@@ -110,6 +115,16 @@ def _serializer(model: type[PublishableModel]) -> Iterator[CheckMessage]:
             "E104",
             f"PUBLISH_SERIALIZER must be a class, not {type(serializer).__name__}.",
             "Write a REST framework serializer class, or its dotted path.",
+            model,
+        )
+
+
+def _outbox(model: type[PublishableModel]) -> Iterator[CheckMessage]:
+    if model.PUBLISH_OUTBOX not in (True, False, None):
+        yield error(
+            "E105",
+            f"PUBLISH_OUTBOX must be True, False or None, not {model.PUBLISH_OUTBOX!r}.",
+            'Write None to follow REDIS_PUBSUB["outbox"].',
             model,
         )
 

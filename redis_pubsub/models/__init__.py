@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from .channels import Channel, Subscription
+from .outbox import OutboxMessage
 from .publishable import PublishableModel
 from .receipts import ReceivedPublication
 
-__all__ = ["Channel", "PublishableModel", "ReceivedPublication", "Subscription"]
+__all__ = [
+    "Channel",
+    "OutboxMessage",
+    "PublishableModel",
+    "ReceivedPublication",
+    "Subscription",
+]

@@ -151,10 +151,9 @@ def _fill(connection: BaseDatabaseWrapper) -> None:
     for name in (connection.vendor, "rows"):
         _execute(connection, (SQL / f"{name}.sql").read_text())
     # The rows came with their keys, which PostgreSQL's sequences did not notice.
-    with_keys: list[type[Model]] = [
-        ContentType,
-        *apps.get_app_config("redis_pubsub").get_models(),
-    ]
+    ours = apps.get_app_config("redis_pubsub")
+    names = ("channel", "subscription", "receivedpublication")
+    with_keys: list[type[Model]] = [ContentType, *map(ours.get_model, names)]
     for statement in connection.ops.sequence_reset_sql(no_style(), with_keys):
         _execute(connection, statement)
 

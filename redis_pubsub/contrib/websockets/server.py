@@ -9,6 +9,7 @@ from aiohttp import web
 
 from ...conf import get_config
 from ...engine import Engine
+from ...publishing.outbox.relay import Relay
 from ...web.connections import Connections
 from ...web.keys import ENGINE, PAGES
 from ..live.mount import mount
@@ -44,6 +45,7 @@ def socket_application(
         if live.enabled:
             engine.part(LiveServer).procedures = procedures
         await engine.start()
+        engine.part(Relay).start()
         yield
         await engine.close()
 
