@@ -1,4 +1,4 @@
-"""Channels, subscriptions, receipts and outbox in Django's admin, in constant queries a page.
+"""Channels, subscriptions, receipts, the outbox in Django's admin; constant queries a page.
 
 The tables can be large (a publishable row may have a channel of its own): lists are
 ordered by an index, related rows come along in one query, and nothing counts a whole table

@@ -78,8 +78,7 @@ class OutboxQuerySet(models.QuerySet[M]):
         Returns:
             How many.
         """
-        # One attempt is left standing: they may be out already, so they are looked for.
-        return self.filter(parked=True).update(parked=False, attempts=1, failed_at=None)
+        return self.filter(parked=True).update(parked=False, attempts=0, failed_at=None)
 
 
 class PublishableQuerySet(models.QuerySet[M]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..metrics import Metrics
 from ..options import BrokerOptions
 from .base import FORWARD, REVERSE, TAIL, BlockingBroker, Broker, History, Read, Sink
-from .fencing import Fence, FencedOff, Outcome, Refused, Sent
+from .fencing import Fence, FencedOff, Numbered, Outcome, Refused, Sent
 
 __all__ = [
     "FORWARD",
@@ -16,6 +16,7 @@ __all__ = [
     "Fence",
     "FencedOff",
     "History",
+    "Numbered",
     "Outcome",
     "Read",
     "Refused",

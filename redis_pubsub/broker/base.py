@@ -7,12 +7,12 @@ It knows no listeners: those are the hub's.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from ..messages import Draft, Message, Position
-from .fencing import Fence, Outcome
+from .fencing import Fence, Numbered, Outcome
 from .presence import PresenceReader, PresenceStore
 
 FORWARD, REVERSE, TAIL = "f", "r", "t"
@@ -135,20 +135,18 @@ class BlockingBroker(Protocol):
     def publish(self, drafts: Sequence[Draft]) -> list[Position | None]:
         """As `Broker.publish`."""
 
-    def publish_fenced(
-        self, drafts: Sequence[Draft], fence: Fence, retries: Collection[str] = ()
-    ) -> list[Outcome]:
+    def publish_fenced(self, drafts: Sequence[Numbered], fence: Fence) -> list[Outcome]:
         """Send messages out of an outbox in one round trip, in this order.
 
         On a channel where another holder has published with this number or a higher one
-        nothing is sent.
+        nothing is sent. A message that is in the channel's history, or was sent on a
+        channel without one in the last 300 s, is not sent again.
 
         Args:
-            drafts: The messages.
+            drafts: The messages, each with its number in the outbox. One whose number is
+                above all that this outbox sent on the channel is known to be new, and
+                not looked for.
             fence: Who sends them.
-            retries: Ids of those that may be out already. One that is in the channel's
-                history, or was sent on a channel without one in the last 300 s, is not
-                sent again.
 
         Returns:
             What became of each.

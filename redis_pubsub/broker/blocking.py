@@ -5,7 +5,7 @@ Fork-safe: redis-py's pool notices another process id and opens its own connecti
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import redis
@@ -26,7 +26,7 @@ from .commands import (
     connection_arguments,
     not_loaded,
 )
-from .fencing import Fence, Outcome
+from .fencing import Fence, Numbered, Outcome
 from .presence_commands import PresenceCommands
 from .redis_presence import BlockingRedisPresence
 
@@ -61,13 +61,11 @@ class BlockingRedisBroker:
         replies = self._run([self._commands.publish(draft) for draft in drafts])
         return [self._commands.published(reply) for reply in replies]
 
-    def publish_fenced(
-        self, drafts: Sequence[Draft], fence: Fence, retries: Collection[str] = ()
-    ) -> list[Outcome]:
+    def publish_fenced(self, drafts: Sequence[Numbered], fence: Fence) -> list[Outcome]:
         replies = self._replies(
             [
-                self._commands.publish_fenced(draft, fence, draft.header.id in retries)
-                for draft in drafts
+                self._commands.publish_fenced(number, draft, fence)
+                for number, draft in drafts
             ]
         )
         return [self._commands.sent(reply) for reply in replies]

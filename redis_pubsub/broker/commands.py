@@ -116,7 +116,7 @@ class Commands:
             return self.notify(draft)
         return self._script(draft)
 
-    def publish_fenced(self, draft: Draft, fence: Fence, is_retry: bool) -> Command:
+    def publish_fenced(self, number: int, draft: Draft, fence: Fence) -> Command:
         """The command that sends a message out of an outbox."""
         message = draft.header.id
         keys = (
@@ -127,7 +127,7 @@ class Commands:
             fence.outbox,
             fence.number,
             fence.holder,
-            "1" if is_retry else "0",
+            number,
             message,
         )
         return self._script(draft, keys, arguments)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ..messages import Position
+from ..messages import Draft, Position
 
 ID_TTL_S = 300
 """How long a channel without history remembers the ids of messages out of an outbox."""
@@ -66,6 +66,7 @@ class Refused:
     error: str
 
 
+Numbered = tuple[int, Draft]
 Outcome = Sent | FencedOff | Refused
 
 # What Redis says of itself, not of a message. It stands at the beginning of an error or,

@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from .. import wire
 from ..exceptions import BrokerUnavailable
@@ -23,7 +23,7 @@ from ..options import BrokerOptions
 from ..wire import Envelope
 from .base import REVERSE, TAIL, History, Read, Sink
 from .commands import new_epoch
-from .fencing import Fence, Outcome
+from .fencing import Fence, Numbered, Outcome
 from .memory_fencing import Fences
 from .memory_presence import MemoryPresence, MemoryPresenceStore
 
@@ -76,21 +76,20 @@ class MemoryStore:
 
     def publish_fenced(
         self,
-        drafts: Sequence[Draft],
+        drafts: Sequence[Numbered],
         fence: Fence,
-        retries: Collection[str],
         meta_ttl_s: int,
         envelope: Envelope,
     ) -> list[Outcome]:
         with self._lock:
             return [
                 self._fences.publish(
-                    draft,
+                    numbered,
                     fence,
-                    self._kept(draft.channel) if draft.header.id in retries else None,
+                    self._kept,
                     lambda draft: self._publish(draft, meta_ttl_s, envelope),
                 )
-                for draft in drafts
+                for numbered in drafts
             ]
 
     def _kept(self, name: str) -> list[Message]:
@@ -286,11 +285,9 @@ class BlockingMemoryBroker:
             )
         return self._store.publish(drafts, self._options.meta_ttl_s, self._envelope)
 
-    def publish_fenced(
-        self, drafts: Sequence[Draft], fence: Fence, retries: Collection[str] = ()
-    ) -> list[Outcome]:
+    def publish_fenced(self, drafts: Sequence[Numbered], fence: Fence) -> list[Outcome]:
         return self._store.publish_fenced(
-            drafts, fence, retries, self._options.meta_ttl_s, self._envelope
+            drafts, fence, self._options.meta_ttl_s, self._envelope
         )
 
     def read(self, reads: Sequence[Read]) -> list[History]:

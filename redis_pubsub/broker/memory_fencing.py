@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from ..messages import Draft, Message, Position
-from .fencing import ID_TTL_S, Fence, FencedOff, Outcome, Sent
+from .fencing import ID_TTL_S, Fence, FencedOff, Numbered, Outcome, Sent
 
 _IDS_MAX = 100_000
 
@@ -18,35 +18,35 @@ class Fences:
     """
 
     def __init__(self) -> None:
-        self._last: dict[tuple[str, str], Fence] = {}
+        self._last: dict[tuple[str, str], tuple[Fence, int]] = {}
         # Oldest first, so that those to forget stand at the beginning.
         self._ids: dict[tuple[str, str], float] = {}
 
     def publish(
         self,
-        draft: Draft,
+        numbered: Numbered,
         fence: Fence,
-        kept: Iterable[Message] | None,
+        kept: Callable[[str], Iterable[Message]],
         publish: Callable[[Draft], Position | None],
     ) -> Outcome:
         """Send a message unless another holder has published since, or it is out.
 
         Args:
-            draft: The message.
+            numbered: The message, with its number in the outbox.
             fence: Who sends it.
-            kept: The channel's history, if the message may be out already.
+            kept: Name of a channel to its history.
             publish: Sends it.
         """
+        number, draft = numbered
         key = (draft.channel, fence.outbox)
-        last = self._last.get(key)
-        if last is not None and (
-            last.number > fence.number
-            or (last.number == fence.number and last.holder != fence.holder)
+        last, top = self._last.get(key, (fence, 0))
+        if last.number > fence.number or (
+            last.number == fence.number and last.holder != fence.holder
         ):
             return FencedOff(last.number)
-        self._last[key] = fence
-        if kept is not None:
-            position = self._find(draft, kept)
+        self._last[key] = (fence, max(top, number))
+        if number <= top:
+            position = self._find(draft, kept(draft.channel))
             if position is not None:
                 return Sent(position, was_there=True)
         position = publish(draft)

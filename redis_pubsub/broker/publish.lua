@@ -5,20 +5,22 @@
 -- ARGV  1 header, 2 payload, 3 history size, 4 history ttl, 5 meta ttl, 6 epoch to begin
 --       with, 7 row, 8 version, 9 PUBLISH or SPUBLISH, 10 '1' to join a history that there
 --       is and begin none; out of an outbox also: 11 its name, 12 fencing number,
---       13 holder, 14 '1' if the message may be out already, 15 the message's id
+--       13 holder, 14 the message's number in the outbox, 15 the message's id
 -- Returns {epoch, offset, how}, how being 1 if sent, 0 if a newer version of the row was
 -- sent before, 3 if the message was there already; {'', highest number seen, 2} if another
 -- holder has published since.
 local meta, stream, versions, live = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local size, ttl, meta_ttl = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local from_outbox = (ARGV[11] or '') ~= ''
+local may_be_out = false
 local ID_TTL, FENCE_TTL = 300, 86400
 
 if ARGV[10] == '1' and redis.call('EXISTS', meta) == 0 then size = 0 end
 
 if from_outbox then
   local known = redis.call('HGET', KEYS[5], ARGV[11])
-  local number, holder = string.match(known or '', '^(%d+):(.*)$')
+  local number, holder, last = string.match(known or '', '^(%d+):([^:]*):(%d+)$')
+  local top = ARGV[14]
   if number then
     local seen, mine = tonumber(number), tonumber(ARGV[12])
     -- Of two holders with one number the one that came first is in doubt, not in the right:
@@ -26,12 +28,15 @@ if from_outbox then
     if seen > mine or (seen == mine and holder ~= ARGV[13]) then
       return {'', seen, 2}
     end
+    if tonumber(top) <= tonumber(last) then may_be_out, top = true, last end
   end
-  redis.call('HSET', KEYS[5], ARGV[11], ARGV[12] .. ':' .. ARGV[13])
+  redis.call('HSET', KEYS[5], ARGV[11], ARGV[12] .. ':' .. ARGV[13] .. ':' .. top)
   redis.call('EXPIRE', KEYS[5], math.max(size > 0 and meta_ttl or 0, FENCE_TTL))
 end
 
-if from_outbox and ARGV[14] == '1' then
+-- A message whose number is above all that came before is new. Any other is a second
+-- attempt, or was committed late: it is looked for where it would be.
+if may_be_out then
   if redis.call('EXISTS', KEYS[6]) == 1 then return {'', 0, 3} end
   local epoch = redis.call('HGET', meta, 'e')
   local begin, newest = '{"id":"' .. ARGV[15] .. '"', '+'

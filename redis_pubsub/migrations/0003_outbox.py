@@ -18,7 +18,6 @@ class Migration(migrations.Migration):
                 ("fence", models.BigIntegerField(default=0)),
                 ("holder", models.CharField(default="", max_length=32)),
                 ("expires_at", models.FloatField(default=0.0)),
-                ("doubted", models.BigIntegerField(default=0)),
             ],
         ),
         migrations.CreateModel(

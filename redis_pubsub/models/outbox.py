@@ -110,11 +110,9 @@ class OutboxPartition(models.Model):
         fence: The last fencing number that was given out.
         holder: Who has the lease, where leases are the lock; ``""`` nobody.
         expires_at: Unix time at which the lease ends.
-        doubted: Messages with ids up to this one may be out already.
     """
 
     id = models.PositiveSmallIntegerField(primary_key=True)
     fence = models.BigIntegerField(default=0)
     holder = models.CharField(max_length=32, default="")
     expires_at = models.FloatField(default=0.0)
-    doubted = models.BigIntegerField(default=0)

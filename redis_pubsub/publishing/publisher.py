@@ -121,6 +121,7 @@ class Publisher:
             if self._broker is not None:
                 self._broker.close()
                 self._broker = None
+            self._held_off_until = 0.0
 
     def forked(self) -> None:
         """Begin anew in a child process, where a lock may be held by nobody."""

@@ -38,6 +38,11 @@ def draft(payload, channel="news", options=KEPT, **header):
     return Draft(channel, new_header(**header), str(payload).encode(), options, version)
 
 
+def fenced(broker, drafts, fence, number=1):
+    """Publish drafts with numbers from this one on."""
+    return broker.publish_fenced([*enumerate(drafts, number)], fence)
+
+
 def history(broker, channel="news"):
     (read,) = broker.read([Read(channel)])
     return [message.payload for message in read.messages]
@@ -46,8 +51,8 @@ def history(broker, channel="news"):
 def test_each_message_gets_its_position(broker):
     """As without a fence: dense offsets, in this order; older versions are dropped."""
     row = {"model": "shop.order", "pk": "1"}
-    outcomes = broker.publish_fenced(
-        [draft(1), draft(2, version=2, **row), draft(3, version=1, **row)], FIRST
+    outcomes = fenced(
+        broker, [draft(1), draft(2, version=2, **row), draft(3, version=1, **row)], FIRST
     )
 
     assert [outcome.position and outcome.position.offset for outcome in outcomes] == [
@@ -60,9 +65,9 @@ def test_each_message_gets_its_position(broker):
 
 def test_a_lower_number_publishes_nothing(broker):
     """A holder that stood still while another took over is told the highest number."""
-    broker.publish_fenced([draft(1)], SECOND)
+    fenced(broker, [draft(1)], SECOND)
 
-    (late,) = broker.publish_fenced([draft(2)], FIRST)
+    (late,) = fenced(broker, [draft(2)], FIRST)
 
     assert late == FencedOff(2)
     assert history(broker) == [1]
@@ -70,10 +75,10 @@ def test_a_lower_number_publishes_nothing(broker):
 
 def test_of_two_holders_with_one_number_the_second_is_told(broker):
     """Numbers that a rolled-back transaction gave out come twice."""
-    broker.publish_fenced([draft(1)], FIRST)
+    fenced(broker, [draft(1)], FIRST)
 
-    same = broker.publish_fenced([draft(2)], dataclasses.replace(FIRST, holder="other"))
-    own = broker.publish_fenced([draft(3)], FIRST)
+    same = fenced(broker, [draft(2)], dataclasses.replace(FIRST, holder="other"))
+    own = fenced(broker, [draft(3)], FIRST)
 
     assert same == [FencedOff(1)] and isinstance(own[0], Sent)
     assert history(broker) == [1, 3]
@@ -81,10 +86,10 @@ def test_of_two_holders_with_one_number_the_second_is_told(broker):
 
 def test_channels_and_outboxes_have_numbers_of_their_own(broker):
     """Two databases may have rows for one channel."""
-    broker.publish_fenced([draft(1)], SECOND)
+    fenced(broker, [draft(1)], SECOND)
 
-    elsewhere = broker.publish_fenced([draft(2, "other")], FIRST)
-    another = broker.publish_fenced([draft(3)], Fence("second", 1, "c"))
+    elsewhere = fenced(broker, [draft(2, "other")], FIRST)
+    another = fenced(broker, [draft(3)], Fence("second", 1, "c"))
     direct = broker.publish([draft(4)])
 
     assert isinstance(elsewhere[0], Sent) and isinstance(another[0], Sent)
@@ -95,10 +100,10 @@ def test_channels_and_outboxes_have_numbers_of_their_own(broker):
 def test_a_retry_finds_its_message_in_the_history(broker, behind):
     """However many came after it, as long as the history has it."""
     message = draft("1")
-    broker.publish_fenced([message], FIRST)
-    broker.publish_fenced([draft(n) for n in range(behind)], FIRST)
+    fenced(broker, [message], FIRST)
+    fenced(broker, [draft(n) for n in range(behind)], FIRST, number=2)
 
-    (again,) = broker.publish_fenced([message], SECOND, {message.header.id})
+    (again,) = fenced(broker, [message], SECOND)
 
     assert again.was_there and again.position.offset == 1
     assert len(history(broker)) == behind + 1
@@ -107,19 +112,19 @@ def test_a_retry_finds_its_message_in_the_history(broker, behind):
 def test_a_retry_of_what_is_not_there_is_sent(broker):
     """Also where the message before it has an id that begins alike."""
     message = draft(2)
-    broker.publish_fenced([draft(1)], FIRST)
+    fenced(broker, [draft(1)], FIRST)
 
-    (sent,) = broker.publish_fenced([message], FIRST, {message.header.id})
+    (sent,) = fenced(broker, [message], FIRST)
 
     assert sent.position.offset == 2 and not sent.was_there
 
 
-def test_a_first_attempt_does_not_look(broker):
-    """The twin: without the mark the same message is sent twice."""
+def test_a_number_above_all_others_is_not_looked_for(broker):
+    """The twin: the same message under a new number is sent twice."""
     message = draft(1)
-    broker.publish_fenced([message], FIRST)
+    fenced(broker, [message], FIRST)
 
-    broker.publish_fenced([message], FIRST)
+    fenced(broker, [message], FIRST, number=2)
 
     assert history(broker) == [1, 1]
 
@@ -127,9 +132,9 @@ def test_a_first_attempt_does_not_look(broker):
 def test_without_history_an_id_is_remembered_for_a_while(broker):
     """A retry of what was sent without history is not sent again."""
     message = draft(1, options=ChannelOptions())
-    (first,) = broker.publish_fenced([message], FIRST)
+    (first,) = fenced(broker, [message], FIRST)
 
-    (again,) = broker.publish_fenced([message], SECOND, {message.header.id})
+    (again,) = fenced(broker, [message], SECOND)
 
     assert first == Sent(Position("", 0)) and again == Sent(Position("", 0), was_there=True)
 
@@ -137,22 +142,33 @@ def test_without_history_an_id_is_remembered_for_a_while(broker):
 def test_a_value_that_joined_no_history_is_found_once_there_is_one(broker):
     """Sent before the channel's history began, retried after."""
     message = dataclasses.replace(draft(1), joins_history=True)
-    broker.publish_fenced([message], FIRST)
+    fenced(broker, [message], FIRST)
     broker.publish([draft(2)])
 
-    (again,) = broker.publish_fenced([message], FIRST, {message.header.id})
+    (again,) = fenced(broker, [message], FIRST)
 
     assert again.was_there
     assert history(broker) == [2]
+
+
+def test_a_lower_number_that_comes_late_is_sent(broker):
+    """A row that was committed after one with a higher number."""
+    fenced(broker, [draft(1)], FIRST, number=7)
+
+    (late,) = fenced(broker, [draft(2)], FIRST, number=6)
+    (next_,) = fenced(broker, [draft(3)], FIRST, number=7)
+
+    assert not late.was_there and not next_.was_there
+    assert history(broker) == [1, 2, 3]
 
 
 def test_a_signed_message_is_found_too(options):
     """The id stands at the beginning of the header, signed or not."""
     broker = open_blocking(dataclasses.replace(options, envelope_key="k"), Metrics())
     message = draft(1)
-    broker.publish_fenced([message], FIRST)
+    fenced(broker, [message], FIRST)
 
-    (again,) = broker.publish_fenced([message], FIRST, {message.header.id})
+    (again,) = fenced(broker, [message], FIRST)
     broker.close()
 
     assert again.was_there
@@ -167,7 +183,7 @@ def test_a_message_that_redis_refuses_leaves_no_gap(redis_server, prefix):
     client.set(f"{prefix}:{{bad}}:stream", "not a stream")
     client.hset(f"{prefix}:{{bad}}:meta", mapping={"e": "x", "s": 4})
 
-    outcomes = broker.publish_fenced([draft(1), draft(2, "bad"), draft(3)], FIRST)
+    outcomes = fenced(broker, [draft(1), draft(2, "bad"), draft(3)], FIRST)
 
     assert isinstance(outcomes[1], Refused) and "WRONGTYPE" in outcomes[1].error
     assert history(broker) == [1, 3]
@@ -185,7 +201,7 @@ def test_what_redis_says_of_itself_is_no_refusal(redis_server, prefix):
     client.config_set("maxmemory", 1)
     try:
         with pytest.raises(BrokerUnavailable, match="maxmemory"):
-            broker.publish_fenced([draft(1)], FIRST)
+            fenced(broker, [draft(1)], FIRST)
     finally:
         client.config_set("maxmemory", 0)
         client.close()

@@ -137,7 +137,6 @@ class Drain:
             if row.attempts:
                 # What stands behind a refused message must not pass it: it goes alone.
                 probed.add(row.channel)
-        held.touched = max((row.pk for row, _ in rows), default=0)
         for (row, _), outcome in zip(rows, self._send(held, rows), strict=True):
             _sort(row, outcome, batch, settled)
         return settled
@@ -147,11 +146,8 @@ class Drain:
     ) -> list[Outcome]:
         if not rows:
             return []
-        retries = {
-            draft.header.id for row, draft in rows if row.attempts or row.pk <= held.doubted
-        }
-        drafts = [draft for _, draft in rows]
-        outcomes = self._broker.publish_fenced(drafts, held.fence, retries)
+        drafts = [(row.pk, draft) for row, draft in rows]
+        outcomes = self._broker.publish_fenced(drafts, held.fence)
         seen = max((o.seen for o in outcomes if isinstance(o, FencedOff)), default=None)
         if seen is None:
             return outcomes
@@ -160,9 +156,7 @@ class Drain:
         self._metrics.count("outbox_fenced_off")
         held.climb(seen)
         late = [i for i, outcome in enumerate(outcomes) if isinstance(outcome, FencedOff)]
-        again = self._broker.publish_fenced(
-            [drafts[i] for i in late], held.fence, {drafts[i].header.id for i in late}
-        )
+        again = self._broker.publish_fenced([drafts[i] for i in late], held.fence)
         if any(isinstance(outcome, FencedOff) for outcome in again):
             raise LockLost(f"partition {held.partition} of {held.using!r}")
         for i, outcome in zip(late, again, strict=True):
@@ -198,15 +192,12 @@ class Drain:
             )
 
     def _count(self, settled: _Sorted, given_up: int) -> None:
-        for name, amount in (
-            ("outbox_published", settled.published),
-            ("outbox_found", settled.found),
-            ("outbox_outdated", settled.dropped),
-            ("outbox_refused", sum(map(len, settled.refused.values()))),
-            ("outbox_parked", given_up),
-        ):
-            if amount:
-                self._metrics.count(name, amount)
+        refused = sum(map(len, settled.refused.values()))
+        self._metrics.count("outbox_published", settled.published)
+        self._metrics.count("outbox_found", settled.found)
+        self._metrics.count("outbox_outdated", settled.dropped)
+        self._metrics.count("outbox_refused", refused)
+        self._metrics.count("outbox_parked", given_up)
 
 
 def _is_due(row: OutboxMessage) -> bool:

@@ -5,9 +5,9 @@ databases: a lease in a row, since a transaction that lasts while Redis answers 
 all other writers of an SQLite waiting.
 
 Every holder gets a fencing number, which the broker checks. On PostgreSQL and MySQL number
-and deletion are one transaction: if it does not commit, the number comes again, with
-another holder, and the broker tells the second of the two; so an interrupted pass shows.
-On the others a lease that was not given back shows it.
+and deletion are one transaction: if it does not commit, the number comes again with another
+holder, and the broker refuses the second of the two. Whoever can still write then takes a
+higher one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from contextlib import contextmanager
 
 from django.db import DatabaseError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import F, Max, QuerySet
+from django.db.models import F, QuerySet
 
 from ...broker import Fence
 from ...exceptions import PubSubError
@@ -43,15 +43,11 @@ class Hold:
     Attributes:
         using: The database.
         partition: 0 to 15.
-        doubted: Messages with ids up to this one may be out already.
-        touched: Highest id that this pass tries to publish.
     """
 
     def __init__(self, using: str, row: OutboxPartition, holder: str) -> None:
         self.using = using
         self.partition = row.pk
-        self.doubted = row.doubted
-        self.touched = 0
         self._number = row.fence
         self._holder = holder
 
@@ -62,15 +58,12 @@ class Hold:
     def climb(self, seen: int) -> None:
         """Take a number above the highest the broker saw, if the partition is still ours.
 
-        Whoever had that number may have published any row there is.
-
         Raises:
             LockLost: It is not.
             DatabaseError: It is not: the transaction that held it is gone.
         """
-        self.doubted = max(self.doubted, _top(self.using, self.partition))
         self._number = seen + 1
-        if not self._mine().update(fence=self._number, doubted=self.doubted):
+        if not self._mine().update(fence=self._number):
             raise LockLost(f"partition {self.partition} of {self.using!r}")
 
     def _mine(self) -> QuerySet[OutboxPartition]:
@@ -96,12 +89,12 @@ class Lease(Hold):
     def settling(self) -> Iterator[None]:
         with transaction.atomic(using=self.using):
             yield
-            self.give_back(self.doubted)
+            self.give_back()
 
-    def give_back(self, doubted: int) -> None:
+    def give_back(self) -> None:
         """End the lease; once."""
         if self._is_held:
-            self._mine().update(holder="", doubted=doubted)
+            self._mine().update(holder="")
             self._is_held = False
 
 
@@ -183,7 +176,7 @@ def _by_lease(
             _abandon(lease)
         raise
     if lease is not None:
-        lease.give_back(lease.doubted)
+        lease.give_back()
 
 
 def _take_lease(using: str, partition: int, holder: str) -> Lease | None:
@@ -198,20 +191,16 @@ def _take_lease(using: str, partition: int, holder: str) -> Lease | None:
     if row.holder and 0 < row.expires_at - now <= LEASE_S:
         return None
     before = _row(using, partition).filter(fence=row.fence, holder=row.holder)
-    if row.holder:
-        row.doubted = max(row.doubted, _top(using, partition))
     row.fence += 1
-    taken = before.update(
-        fence=row.fence, holder=holder, expires_at=now + LEASE_S, doubted=row.doubted
-    )
+    taken = before.update(fence=row.fence, holder=holder, expires_at=now + LEASE_S)
     return Lease(using, row, holder) if taken else None
 
 
 def _abandon(lease: Lease) -> None:
     try:
-        lease.give_back(max(lease.doubted, lease.touched))
+        lease.give_back()
     except DatabaseError:
-        # Then it runs out, and who takes it over doubts everything.
+        # Then it runs out.
         logger.warning("a lease could not be given back; it runs out in %s s", LEASE_S)
 
 
@@ -228,9 +217,3 @@ def _numbered(using: str, partition: int, holder: str) -> Hold:
 
 def _row(using: str, partition: int) -> QuerySet[OutboxPartition]:
     return OutboxPartition.objects.using(using).filter(pk=partition)
-
-
-def _top(using: str, partition: int) -> int:
-    """The highest id in a partition."""
-    rows = OutboxMessage.objects.using(using).filter(partition=partition)
-    return rows.aggregate(top=Max("id"))["top"] or 0

@@ -147,12 +147,12 @@ def state(using: str | None = None) -> OutboxState:
     depth, parked, oldest_s = 0, 0, 0.0
     for alias in [using] if using else databases():
         found = OutboxMessage.objects.using(alias).aggregate(
-            depth=Count("id", filter=Q(parked=False)),
-            parked=Count("id", filter=Q(parked=True)),
+            waiting_count=Count("id", filter=Q(parked=False)),
+            parked_count=Count("id", filter=Q(parked=True)),
             oldest=Min("created_at", filter=Q(parked=False)),
         )
-        depth += found["depth"]
-        parked += found["parked"]
+        depth += found["waiting_count"]
+        parked += found["parked_count"]
         if found["oldest"] is not None:
             age_s = (timezone.now() - found["oldest"]).total_seconds()
             oldest_s = max(oldest_s, age_s)
