@@ -282,6 +282,22 @@ def test_a_right_setting_is_silent(told, setting):
     assert told(setting) == []
 
 
+class NoTables:
+    """A router that keeps the tables out of every database."""
+
+    def allow_migrate(self, db, app_label, **hints):
+        return app_label != "redis_pubsub"
+
+
+def test_an_outbox_without_tables_is_told(told, settings):
+    """It would keep nothing."""
+    settings.DATABASE_ROUTERS = [f"{__name__}.NoTables"]
+
+    (message,) = told({"outbox": True})
+
+    assert message.id == "redis_pubsub.W002" and "DATABASE_ROUTERS" in message.msg
+
+
 def test_no_setting_at_all_is_silent(settings):
     """Every key has a default."""
     del settings.REDIS_PUBSUB
@@ -384,6 +400,7 @@ def test_memory_with_several_workers_is_refused(told, monkeypatch, workers, url,
         ({"url": "redis://localhost"}, []),
         ({"url": "memory://"}, ["W003"]),
         ({"token_in_query": True}, ["W004"]),
+        ({"url": "memory://", "outbox": True}, ["W003", "W005"]),
         (["no dict"], ["E002"]),
     ],
 )
@@ -522,6 +539,7 @@ class TestModels:
 
         class NoClass(PublishableModel):
             PUBLISH_SERIALIZER = 7
+            PUBLISH_OUTBOX = "no"
 
             class Meta:
                 app_label = "shop"
@@ -535,6 +553,7 @@ class TestModels:
             (Text, "E102"),
             (Nowhere, "E104"),
             (NoClass, "E104"),
+            (NoClass, "E105"),
         ]
         assert 'Did you mean "name"?' in found[0].hint
         assert 'Did you mean "revision"?' in found[2].hint

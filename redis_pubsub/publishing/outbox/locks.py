@@ -25,7 +25,7 @@ from django.db.models import F, QuerySet
 
 from ...broker import Fence
 from ...exceptions import PubSubError
-from ...models.outbox import OutboxMessage, OutboxPartition
+from ...models.outbox import OutboxPartition
 
 logger = logging.getLogger("redis_pubsub.outbox")
 
@@ -45,10 +45,10 @@ class Hold:
         partition: 0 to 15.
     """
 
-    def __init__(self, using: str, row: OutboxPartition, holder: str) -> None:
+    def __init__(self, using: str, partition: int, number: int, holder: str) -> None:
         self.using = using
-        self.partition = row.pk
-        self._number = row.fence
+        self.partition = partition
+        self._number = number
         self._holder = holder
 
     @property
@@ -78,8 +78,8 @@ class Hold:
 class Lease(Hold):
     """A hold by a row that says so, for databases without locks."""
 
-    def __init__(self, using: str, row: OutboxPartition, holder: str) -> None:
-        super().__init__(using, row, holder)
+    def __init__(self, using: str, partition: int, number: int, holder: str) -> None:
+        super().__init__(using, partition, number, holder)
         self._is_held = True
 
     def _mine(self) -> QuerySet[OutboxPartition]:
@@ -119,18 +119,53 @@ def _by_advisory_lock(
 ) -> Iterator[Hold | None]:
     is_outermost = not connection.in_atomic_block
     with transaction.atomic(using=connection.alias):
-        with connection.cursor() as cursor:
-            if is_outermost:
-                # Under a stricter level this transaction would look at the database as it
-                # was before the lock, and find rows that are published and deleted.
+        fence, level = _lock_and_number(connection, partition)
+        is_known = fence is not None or _row(connection.alias, partition).exists()
+        # Under a stricter level this transaction would look at the database as it was
+        # before the lock, and find rows that are published and deleted.
+        is_strict = fence is not None and level != _READ_COMMITTED and is_outermost
+        if is_known and not is_strict:
+            yield _hold(connection.alias, partition, fence, holder)
+            return
+        transaction.set_rollback(is_outermost, using=connection.alias)
+    # Committed by itself: two that make it at once must not wait for each other's pass.
+    _make_row(connection.alias, partition)
+    with transaction.atomic(using=connection.alias):
+        if is_outermost:
+            with connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
-            # The table's own number: schemas and tables of one database do not meet.
-            cursor.execute(
-                "SELECT pg_try_advisory_xact_lock(%s::regclass::oid::int, %s)",
-                [connection.ops.quote_name(OutboxMessage._meta.db_table), partition],
-            )
-            (is_mine,) = cursor.fetchone()
-        yield _numbered(connection.alias, partition, holder) if is_mine else None
+        fence, _ = _lock_and_number(connection, partition)
+        yield _hold(connection.alias, partition, fence, holder)
+
+
+_READ_COMMITTED = "read committed"
+
+
+def _lock_and_number(
+    connection: BaseDatabaseWrapper, partition: int
+) -> tuple[int | None, str]:
+    """Lock and next number in one statement, since every commit pays for it.
+
+    Returns:
+        ``None`` instead of the number if somebody else has the lock or there is no row,
+        and the transaction's isolation level.
+    """
+    table = connection.ops.quote_name(OutboxPartition._meta.db_table)
+    # The lock is asked for this row's sake only, and by the table's own number: schemas of
+    # one database do not meet. Nobody but the lock's holder ever locks the row.
+    statement = (
+        f"UPDATE {table} SET fence = fence + 1 WHERE id = %s AND CASE WHEN id = %s"
+        " THEN pg_try_advisory_xact_lock(%s::regclass::oid::int, id::int) ELSE FALSE END"
+        " RETURNING fence, current_setting('transaction_isolation')"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(statement, [partition, partition, table])
+        found = cursor.fetchone()
+    return (None, "") if found is None else (found[0], found[1])
+
+
+def _hold(using: str, partition: int, fence: int | None, holder: str) -> Hold | None:
+    return None if fence is None else Hold(using, partition, fence, holder)
 
 
 @contextmanager
@@ -182,9 +217,7 @@ def _by_lease(
 def _take_lease(using: str, partition: int, holder: str) -> Lease | None:
     row = _row(using, partition).first()
     if row is None:
-        OutboxPartition.objects.using(using).bulk_create(
-            [OutboxPartition(pk=partition)], ignore_conflicts=True
-        )
+        _make_row(using, partition)
         row = _row(using, partition).get()
     now = time.time()
     # One that ends later than any can is of a clock that was set back.
@@ -193,7 +226,7 @@ def _take_lease(using: str, partition: int, holder: str) -> Lease | None:
     before = _row(using, partition).filter(fence=row.fence, holder=row.holder)
     row.fence += 1
     taken = before.update(fence=row.fence, holder=holder, expires_at=now + LEASE_S)
-    return Lease(using, row, holder) if taken else None
+    return Lease(using, partition, row.fence, holder) if taken else None
 
 
 def _abandon(lease: Lease) -> None:
@@ -212,7 +245,14 @@ def _numbered(using: str, partition: int, holder: str) -> Hold:
         OutboxPartition.objects.using(using).bulk_create(
             [OutboxPartition(pk=partition, fence=1)]
         )
-    return Hold(using, _row(using, partition).get(), holder)
+    fence = _row(using, partition).values_list("fence", flat=True).get()
+    return Hold(using, partition, fence, holder)
+
+
+def _make_row(using: str, partition: int) -> None:
+    OutboxPartition.objects.using(using).bulk_create(
+        [OutboxPartition(pk=partition)], ignore_conflicts=True
+    )
 
 
 def _row(using: str, partition: int) -> QuerySet[OutboxPartition]:

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+import uuid
 
 import django
 
@@ -98,22 +99,29 @@ def relay_on(unlocked=False):
     relay.relay_until(threading.Event())
 
 
+def command(arguments):
+    """A management command."""
+    from django.core.management import call_command
+
+    call_command(*arguments)
+
+
 def without_locks():
-    """The twin: everybody has every partition, and the broker refuses nobody."""
+    """The twin: everybody has every partition, and the broker knows nobody."""
     import contextlib
 
     from redis_pubsub.broker import Fence
-    from redis_pubsub.models.outbox import OutboxPartition
     from redis_pubsub.publishing.outbox import drain, locks
 
     class Free(locks.Hold):
         @property
         def fence(self):
-            return Fence("free", 1, "everybody")
+            # A name that the broker has never heard: it compares nothing.
+            return Fence(uuid.uuid4().hex, 1, "everybody")
 
     @contextlib.contextmanager
     def hold(using, partition):
-        yield Free(using, OutboxPartition(pk=partition), "everybody")
+        yield Free(using, partition, 1, "everybody")
 
     drain.hold = hold
 

@@ -10,9 +10,8 @@ from redis_pubsub import publish
 from redis_pubsub.broker import Fence
 from redis_pubsub.models import OutboxMessage
 from redis_pubsub.models.outbox import OutboxPartition
+from redis_pubsub.publishing.outbox import deliver, locks, rows
 from redis_pubsub.publishing.outbox import drain as drains
-from redis_pubsub.publishing.outbox import locks, rows
-from redis_pubsub.publishing.outbox.deliver import drain
 from redis_pubsub.publishing.outbox.rows import partition_of, waiting_partitions
 from redis_pubsub.publishing.publisher import publisher
 from tests.migrations.conftest import as_default
@@ -54,6 +53,7 @@ def in_second(other, function, *args):
 def test_a_backlog_goes_out_in_order_and_in_batches(world, kept, counted, monkeypatch):
     """More than a batch; later commits wait behind it."""
     monkeypatch.setattr(rows, "BATCH", 50)
+    monkeypatch.setattr(deliver, "COMMIT_S", 30)
     kept(*range(140))
 
     publish("room", 140)
@@ -341,7 +341,7 @@ def test_versions_come_through(world, monkeypatch):
     ]
     rows.write(drafts, "default")
 
-    drain()("default", PARTITION, for_s=1)
+    deliver.drain()("default", PARTITION, for_s=1)
 
     assert world.heard() == [2, 3] and world.waiting() == 0
 
@@ -350,3 +350,20 @@ def test_the_second_connection_is_another(world, second):
     """What these tests stand on."""
     with as_default(world.database) as mine:
         assert mine is not second
+
+
+def test_a_stricter_isolation_level_sees_what_the_last_holder_did(world, kept):
+    """Under REPEATABLE READ the lock's own transaction would look at the past."""
+    if not world.database["ENGINE"].endswith("postgresql"):
+        pytest.skip("a matter of PostgreSQL's locks")
+    with connections["default"].cursor() as cursor:
+        cursor.execute("SET default_transaction_isolation TO 'repeatable read'")
+    kept("a")
+    world.relay()
+    publish("room", "b")
+
+    with locks.hold("default", PARTITION), connections["default"].cursor() as cursor:
+        cursor.execute("SHOW transaction_isolation")
+        assert cursor.fetchone() == ("read committed",)
+
+    assert world.heard() == ["a", "b"]
