@@ -1,4 +1,4 @@
-"""Channels, subscriptions and receipts in Django's admin, in constant queries a page.
+"""Channels, subscriptions, receipts, the outbox in Django's admin; constant queries a page.
 
 The tables can be large (a publishable row may have a channel of its own): lists are
 ordered by an index, related rows come along in one query, and nothing counts a whole table
@@ -14,15 +14,18 @@ from django.contrib.auth import get_user_model
 from django.db.models import Count, Exists, IntegerField, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
+from django.utils.text import Truncator
 
-from .models import Channel, ReceivedPublication, Subscription
+from .models import Channel, OutboxMessage, ReceivedPublication, Subscription
 
 if TYPE_CHECKING:
     ChannelAdminBase = admin.ModelAdmin[Channel]
     SubscriptionAdminBase = admin.ModelAdmin[Subscription]
     ReceiptAdminBase = admin.ModelAdmin[ReceivedPublication]
+    OutboxAdminBase = admin.ModelAdmin[OutboxMessage]
 else:
-    ChannelAdminBase = SubscriptionAdminBase = ReceiptAdminBase = admin.ModelAdmin
+    ChannelAdminBase = SubscriptionAdminBase = admin.ModelAdmin
+    ReceiptAdminBase = OutboxAdminBase = admin.ModelAdmin
 
 
 def _user_and_channel_search() -> tuple[str, ...]:
@@ -151,3 +154,52 @@ class ReceivedPublicationAdmin(ReceiptAdminBase):
 
     # Deleting stays: otherwise a user or a channel with receipts could not be deleted
     # in admin, since they go along.
+
+
+@admin.register(OutboxMessage)
+class OutboxMessageAdmin(OutboxAdminBase):
+    """What waits for Redis, and what was given up. To look at, retry and delete."""
+
+    list_display = ("id", "channel", "created_at", "parked", "attempts", "error")
+    list_filter = ("parked",)
+    search_fields = ("channel", "message_id__exact")
+    ordering = ("-id",)
+    show_full_result_count = False
+    actions = ("retry",)
+    fields = (
+        *("channel", "message_id", "head", "body", "created_at"),
+        *("parked", "attempts", "failed_at", "last_error"),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[OutboxMessage]:
+        # A page of a list does not show a hundred payloads.
+        return super().get_queryset(request).defer("payload")
+
+    @admin.display(description="error")
+    def error(self, message: Any) -> str:
+        return Truncator(message.last_error).chars(80)
+
+    @admin.display(description="header")
+    def head(self, message: Any) -> str:
+        return bytes(message.header).decode(errors="replace")
+
+    @admin.display(description="payload")
+    def body(self, message: Any) -> str:
+        text = bytes(message.payload).decode(errors="replace")
+        return Truncator(text).chars(_PAYLOAD_SHOWN)
+
+    @admin.action(description="Retry selected messages", permissions=["delete"])
+    def retry(self, request: HttpRequest, queryset: QuerySet[OutboxMessage]) -> None:
+        """Parked ones are taken up by the next relay, behind what went on meanwhile."""
+        taken_up = OutboxMessage.objects.filter(pk__in=queryset.values("pk")).retry()
+        text = f"Messages to be tried again: {taken_up}."
+        self.message_user(request, text, messages.SUCCESS)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+_PAYLOAD_SHOWN = 10_000

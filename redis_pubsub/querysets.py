@@ -58,6 +58,18 @@ class SubscriptionRows(models.Manager.from_queryset(SubscriptionQuerySet)):  # t
         return rows
 
 
+class OutboxQuerySet(models.QuerySet[M]):
+    """Messages that wait for Redis."""
+
+    def retry(self) -> int:
+        """Take parked messages up again; they may be behind later ones of their channel.
+
+        Returns:
+            How many.
+        """
+        return self.filter(parked=True).update(parked=False, attempts=0, failed_at=None)
+
+
 class PublishableQuerySet(models.QuerySet[M]):
     """Rows of a `PublishableModel`."""
 
@@ -89,10 +101,11 @@ class PublishableQuerySet(models.QuerySet[M]):
         """Django's ``bulk_update``; publishes each row if ``PUBLISH_ON_UPDATE``."""
         self._for_write = True
         rows = list(objs)
-        with transaction.atomic(using=self.db), muted():
-            changed = super().bulk_update(rows, *args, **kwargs)
-        if publish and self._flag("PUBLISH_ON_UPDATE"):
-            self._publish(rows, UPDATE)
+        with transaction.atomic(using=self.db):
+            with muted():
+                changed = super().bulk_update(rows, *args, **kwargs)
+            if publish and self._flag("PUBLISH_ON_UPDATE"):
+                self._publish(rows, UPDATE)
         return changed
 
     def update(self, *, publish: bool = True, **kwargs: Any) -> int:

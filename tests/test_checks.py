@@ -203,7 +203,6 @@ WRONG = [
     ({"allowed_origins": ["ftp://a.example"]}, "E010", "no page", "scheme"),
     ({"trusted_proxies": ["*"]}, "E011", "'*' is neither", "10.0.0.0/8"),
     ({"trusted_proxies": "proxy.example"}, "E011", "'proxy.example'", "not looked up"),
-    ({"outbox": True}, "W002", "not available in this version", "Take it out"),
 ]
 
 
@@ -288,11 +287,28 @@ def test_every_wrong_key_is_told_on_its_own(told):
         {"live": {"enabled": True, "path": "/live", "anonymous": False, "token_key": "k"}},
         {"db_threads": 1, "drain_s": 0, "host": "::", "port": 0, "envelope_key": "key"},
         {"outbox": False},
+        {"outbox": True},
     ],
 )
 def test_a_right_setting_is_silent(told, setting):
     """No message for what works, nor for keys whose parts come in later versions."""
     assert told(setting) == []
+
+
+class NoTables:
+    """A router that keeps the tables out of every database."""
+
+    def allow_migrate(self, db, app_label, **hints):
+        return app_label != "redis_pubsub"
+
+
+def test_an_outbox_without_tables_is_told(told, settings):
+    """It would keep nothing."""
+    settings.DATABASE_ROUTERS = [f"{__name__}.NoTables"]
+
+    (message,) = told({"outbox": True})
+
+    assert message.id == "redis_pubsub.W002" and "DATABASE_ROUTERS" in message.msg
 
 
 def test_no_setting_at_all_is_silent(settings):
@@ -397,6 +413,7 @@ def test_memory_with_several_workers_is_refused(told, monkeypatch, workers, url,
         ({"url": "redis://localhost"}, []),
         ({"url": "memory://"}, ["W003"]),
         ({"token_in_query": True}, ["W004"]),
+        ({"url": "memory://", "outbox": True}, ["W003", "W005"]),
         (["no dict"], ["E002"]),
     ],
 )
@@ -535,6 +552,7 @@ class TestModels:
 
         class NoClass(PublishableModel):
             PUBLISH_SERIALIZER = 7
+            PUBLISH_OUTBOX = "no"
 
             class Meta:
                 app_label = "shop"
@@ -548,6 +566,7 @@ class TestModels:
             (Text, "E102"),
             (Nowhere, "E104"),
             (NoClass, "E104"),
+            (NoClass, "E106"),
         ]
         assert 'Did you mean "name"?' in found[0].hint
         assert 'Did you mean "revision"?' in found[2].hint

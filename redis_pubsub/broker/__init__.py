@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..metrics import Metrics
 from ..options import BrokerOptions
 from .base import FORWARD, REVERSE, TAIL, BlockingBroker, Broker, History, Read, Sink
+from .fencing import Fence, FencedOff, Numbered, Outcome, Refused, Sent
 
 __all__ = [
     "FORWARD",
@@ -12,8 +13,14 @@ __all__ = [
     "TAIL",
     "BlockingBroker",
     "Broker",
+    "Fence",
+    "FencedOff",
     "History",
+    "Numbered",
+    "Outcome",
     "Read",
+    "Refused",
+    "Sent",
     "Sink",
     "open_blocking",
     "open_broker",

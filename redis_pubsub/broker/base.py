@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..messages import Draft, Message, Position
+from .fencing import Fence, Numbered, Outcome
 from .presence import PresenceReader, PresenceStore
 
 FORWARD, REVERSE, TAIL = "f", "r", "t"
@@ -140,6 +141,26 @@ class BlockingBroker(Protocol):
 
     def publish(self, drafts: Sequence[Draft]) -> list[Position | None]:
         """As `Broker.publish`."""
+
+    def publish_fenced(self, drafts: Sequence[Numbered], fence: Fence) -> list[Outcome]:
+        """Send messages out of an outbox in one round trip, in this order.
+
+        On a channel where another holder has published with this number or a higher one
+        nothing is sent. A message that is in the channel's history, or was sent on a
+        channel without one in the last 300 s, is not sent again.
+
+        Args:
+            drafts: The messages, each with its number in the outbox. One whose number is
+                above all that this outbox sent on the channel is known to be new, and
+                not looked for.
+            fence: Who sends them.
+
+        Returns:
+            What became of each.
+
+        Raises:
+            BrokerUnavailable: Each of them may be out or not.
+        """
 
     def read(self, reads: Sequence[Read]) -> list[History]:
         """As `Broker.read`."""

@@ -29,6 +29,7 @@ from .commands import (
     not_loaded,
     raw_info,
 )
+from .fencing import Fence, Numbered, Outcome
 from .presence_commands import PresenceCommands
 from .redis_presence import BlockingRedisPresence
 
@@ -65,6 +66,15 @@ class BlockingRedisBroker:
         replies = self._run([self._commands.publish(draft) for draft in drafts])
         return [self._commands.published(reply) for reply in replies]
 
+    def publish_fenced(self, drafts: Sequence[Numbered], fence: Fence) -> list[Outcome]:
+        replies = self._replies(
+            [
+                self._commands.publish_fenced(number, draft, fence)
+                for number, draft in drafts
+            ]
+        )
+        return [self._commands.sent(reply) for reply in replies]
+
     def read(self, reads: Sequence[Read]) -> list[History]:
         replies = self._run([self._commands.read(read) for read in reads])
         return [
@@ -87,6 +97,10 @@ class BlockingRedisBroker:
         self._commands.connected(info)
 
     def _run(self, commands: list[Command]) -> list[Any]:
+        return checked(self._replies(commands))
+
+    def _replies(self, commands: list[Command]) -> list[Any]:
+        """The replies, errors of single commands among them."""
         try:
             replies = self._ask(commands)
             missing = not_loaded(replies)
@@ -98,7 +112,7 @@ class BlockingRedisBroker:
                     replies[i] = reply
         except (RedisError, OSError) as error:
             raise BrokerUnavailable(f"Redis: {error}") from error
-        return checked(replies)
+        return replies
 
     def _ask(self, commands: list[Command]) -> list[Any]:
         try:

@@ -16,7 +16,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from redis.exceptions import ConnectionError, NoScriptError
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    ClusterError,
+    ConnectionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    TryAgainError,
+)
 
 from .. import wire
 from ..exceptions import BrokerUnavailable, MalformedMessage
@@ -24,6 +33,7 @@ from ..messages import Draft, Message, Position
 from ..metrics import Metrics, Occasionally
 from ..options import BrokerOptions
 from .base import History, Read
+from .fencing import Fence, FencedOff, Outcome, Refused, Sent, is_about_redis
 
 logger = logging.getLogger("redis_pubsub.broker")
 
@@ -34,7 +44,21 @@ SERVER = object()
 REPLICATION: Command = ("INFO", "replication")
 
 _REPLICATION_S = 10.0
+_NO_OUTBOX = ("",) * 5
 _VERSION_DIGITS = 20
+_FENCED_OFF, _WAS_THERE = 2, 3
+# redis-py takes the first word off the errors that it has classes for. LOADING is a
+# ConnectionError to it.
+_ABOUT_REDIS = (
+    AskError,
+    AuthenticationError,
+    ClusterError,
+    ConnectionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    TryAgainError,
+)
 _escaped = re.compile(r"[%{}\x00-\x1f\x7f]")
 
 
@@ -108,16 +132,38 @@ class Commands:
         """The command that sends a message."""
         if not draft.options.has_history and draft.version is None:
             return self.notify(draft)
+        return self._script(draft)
+
+    def publish_fenced(self, number: int, draft: Draft, fence: Fence) -> Command:
+        """The command that sends a message out of an outbox."""
+        message = draft.header.id
+        keys = (
+            self._key(draft.channel, "outbox"),
+            self._key(draft.channel, f"id:{message}"),
+        )
+        arguments = (
+            fence.outbox,
+            fence.number,
+            fence.holder,
+            number,
+            message,
+        )
+        return self._script(draft, keys, arguments)
+
+    def _script(
+        self, draft: Draft, keys: Sequence[bytes] = (), arguments: Sequence[Any] = ()
+    ) -> Command:
         header = self._envelope.header(draft.channel, draft.header, draft.raw)
         version = "" if draft.version is None else f"{draft.version:0{_VERSION_DIGITS}d}"
         return (
             "EVALSHA",
             PUBLISH.sha,
-            4,
+            4 + len(keys),
             self._key(draft.channel, "meta"),
             self._key(draft.channel, "stream"),
             self._key(draft.channel, "versions"),
             self.live(draft.channel),
+            *keys,
             header,
             draft.raw,
             draft.options.history_size,
@@ -128,6 +174,7 @@ class Commands:
             version,
             "PUBLISH",
             "1" if draft.joins_history else "0",
+            *(arguments or _NO_OUTBOX),
             SERVER,
         )
 
@@ -142,6 +189,22 @@ class Commands:
             return Position("", 0)
         epoch, offset, is_sent = reply
         return Position(epoch.decode(), int(offset)) if is_sent else None
+
+    def sent(self, reply: Any) -> Outcome:
+        """What `publish_fenced` led to.
+
+        Raises:
+            BrokerUnavailable: Redis can send nothing now.
+        """
+        if isinstance(reply, Exception):
+            if isinstance(reply, _ABOUT_REDIS) or is_about_redis(str(reply)):
+                raise BrokerUnavailable(f"Redis: {reply}") from reply
+            return Refused(str(reply))
+        epoch, offset, how = reply
+        if how == _FENCED_OFF:
+            return FencedOff(int(offset))
+        position = Position(epoch.decode(), int(offset)) if how else None
+        return Sent(position, was_there=how == _WAS_THERE)
 
     def read(self, read: Read) -> Command:
         """The command that reads a channel."""

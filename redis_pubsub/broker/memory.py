@@ -23,6 +23,8 @@ from ..options import BrokerOptions
 from ..wire import Envelope
 from .base import REVERSE, TAIL, History, Read, Sink
 from .commands import new_epoch
+from .fencing import Fence, Numbered, Outcome
+from .memory_fencing import Fences
 from .memory_presence import MemoryPresence, MemoryPresenceStore
 
 logger = logging.getLogger("redis_pubsub.broker")
@@ -49,6 +51,7 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._channels: dict[str, _Channel] = {}
         self._brokers: list[MemoryBroker] = []
+        self._fences = Fences()
         self.presence = MemoryPresenceStore(self._lock, self._send)
 
     @property
@@ -70,6 +73,30 @@ class MemoryStore:
     ) -> list[Position | None]:
         with self._lock:
             return [self._publish(draft, meta_ttl_s, envelope) for draft in drafts]
+
+    def publish_fenced(
+        self,
+        drafts: Sequence[Numbered],
+        fence: Fence,
+        meta_ttl_s: int,
+        envelope: Envelope,
+    ) -> list[Outcome]:
+        with self._lock:
+            return [
+                self._fences.publish(
+                    numbered,
+                    fence,
+                    self._kept,
+                    lambda draft: self._publish(draft, meta_ttl_s, envelope),
+                )
+                for numbered in drafts
+            ]
+
+    def _kept(self, name: str) -> list[Message]:
+        channel = self._channels.get(name)
+        if channel is None or channel.entries_expire_at < time.monotonic():
+            return []
+        return list(channel.entries)
 
     def _publish(
         self, draft: Draft, meta_ttl_s: int, envelope: Envelope
@@ -134,6 +161,7 @@ class MemoryStore:
         """Forget everything, as a Redis without its data."""
         with self._lock:
             self._channels.clear()
+            self._fences = Fences()
             self.presence.clear()
 
     def _has_history(self, name: str) -> bool:
@@ -262,6 +290,11 @@ class BlockingMemoryBroker:
                 self._options.url,
             )
         return self._store.publish(drafts, self._options.meta_ttl_s, self._envelope)
+
+    def publish_fenced(self, drafts: Sequence[Numbered], fence: Fence) -> list[Outcome]:
+        return self._store.publish_fenced(
+            drafts, fence, self._options.meta_ttl_s, self._envelope
+        )
 
     def read(self, reads: Sequence[Read]) -> list[History]:
         return [self._store.read(read, self._options.meta_ttl_s) for read in reads]

@@ -1,13 +1,58 @@
 -- Gives a message its place in a channel's history and sends it, in one step, so that the
 -- history's order is the order every subscriber sees.
 --
--- KEYS  meta, stream, versions, live
+-- KEYS  meta, stream, versions, live; out of an outbox also: outbox, id
 -- ARGV  1 header, 2 payload, 3 history size, 4 history ttl, 5 meta ttl, 6 epoch to begin
 --       with, 7 row, 8 version, 9 PUBLISH or SPUBLISH, 10 '1' to join a history that there
---       is and begin none, 11 and 12 the server's replication id and the one before
--- Returns {epoch, offset, 1 if sent or 0 if a newer version of the row was sent before}.
+--       is and begin none; out of an outbox also, else '': 11 its name, 12 fencing number,
+--       13 holder, 14 the message's number in the outbox, 15 the message's id; 16 and 17
+--       the server's replication id and the one before
+-- Returns {epoch, offset, how}, how being 1 if sent, 0 if a newer version of the row was
+-- sent before, 3 if the message was there already; {'', highest number seen, 2} if another
+-- holder has published since.
 local meta, stream, versions, live = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local size, ttl, meta_ttl = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local from_outbox = (ARGV[11] or '') ~= ''
+local may_be_out = false
+local ID_TTL, FENCE_TTL = 300, 86400
+
+if ARGV[10] == '1' and redis.call('EXISTS', meta) == 0 then size = 0 end
+
+if from_outbox then
+  local known = redis.call('HGET', KEYS[5], ARGV[11])
+  local number, holder, last = string.match(known or '', '^(%d+):([^:]*):(%d+)$')
+  local top = ARGV[14]
+  if number then
+    local seen, mine = tonumber(number), tonumber(ARGV[12])
+    -- Of two holders with one number the one that came first is in doubt, not in the right:
+    -- whoever still has the lock comes back with a higher number.
+    if seen > mine or (seen == mine and holder ~= ARGV[13]) then
+      return {'', seen, 2}
+    end
+    if tonumber(top) <= tonumber(last) then may_be_out, top = true, last end
+  end
+  redis.call('HSET', KEYS[5], ARGV[11], ARGV[12] .. ':' .. ARGV[13] .. ':' .. top)
+  redis.call('EXPIRE', KEYS[5], math.max(size > 0 and meta_ttl or 0, FENCE_TTL))
+end
+
+-- A message whose number is above all that came before is new. Any other is a second
+-- attempt, or was committed late: it is looked for where it would be.
+if may_be_out then
+  if redis.call('EXISTS', KEYS[6]) == 1 then return {'', 0, 3} end
+  local epoch = redis.call('HGET', meta, 'e')
+  local begin, newest = '{"id":"' .. ARGV[15] .. '"', '+'
+  while epoch and newest do
+    -- Few at a time: payloads come along.
+    local entries = redis.call('XREVRANGE', stream, newest, '-', 'COUNT', 10)
+    newest = nil
+    for _, entry in ipairs(entries) do
+      newest = '(' .. entry[1]
+      if string.sub(entry[2][2], 1, #begin) == begin then
+        return {epoch, tonumber(string.match(entry[1], '^%d+')), 3}
+      end
+    end
+  end
+end
 
 if ARGV[8] ~= '' then
   -- Versions have one width, so that text order is number order.
@@ -20,13 +65,11 @@ if ARGV[8] ~= '' then
   redis.call('EXPIRE', versions, meta_ttl)
 end
 
-if ARGV[10] == '1' and redis.call('EXISTS', meta) == 0 then size = 0 end
-
 local epoch, offset = '', 0
 if size > 0 then
   local state = redis.call('HMGET', meta, 'e', 'r')
   epoch = state[1]
-  local id, before = ARGV[11] or '', ARGV[12] or ''
+  local id, before = ARGV[16] or '', ARGV[17] or ''
   if not epoch or (id ~= '' and state[2] ~= id and state[2] and state[2] == before) then
     -- Begun now; or the server was a replica when this was last written to, and may lack
     -- what was said last: those offsets must not pass for others.
@@ -34,16 +77,21 @@ if size > 0 then
     redis.call('HSET', meta, 'e', epoch)
   end
   if id ~= '' and state[2] ~= id then redis.call('HSET', meta, 'r', id) end
-  offset = redis.call('HINCRBY', meta, 's', 1)
-  redis.call('EXPIRE', meta, meta_ttl)
+  offset = tonumber(redis.call('HGET', meta, 's') or 0) + 1
   if offset == 1 then
     -- The meta key was lost and the stream was not: entries of another epoch.
     redis.call('DEL', stream)
   end
-  redis.call('XADD', stream, 'MAXLEN', size, offset .. '-0', 'h', ARGV[1], 'd', ARGV[2])
+  -- Before the offset is taken: one that Redis refuses must not leave a gap.
+  redis.call('XADD', stream, 'MAXLEN', size, string.format('%.0f-0', offset),
+    'h', ARGV[1], 'd', ARGV[2])
+  redis.call('HINCRBY', meta, 's', 1)
+  redis.call('EXPIRE', meta, meta_ttl)
   redis.call('EXPIRE', stream, ttl)
+elseif from_outbox then
+  redis.call('SET', KEYS[6], '', 'EX', ID_TTL)
 end
 
 redis.call(ARGV[9], live,
-  '1:' .. offset .. ':' .. epoch .. ':' .. ARGV[1] .. '\n' .. ARGV[2])
+  '1:' .. string.format('%.0f', offset) .. ':' .. epoch .. ':' .. ARGV[1] .. '\n' .. ARGV[2])
 return {epoch, offset, 1}

@@ -44,6 +44,7 @@ def check_models(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
             *_version(model),
             *_serializer(model),
             *_tracked_by(model),
+            *_outbox(model),
         )
     ]
 
@@ -143,6 +144,16 @@ def _tracked_by(model: type[PublishableModel]) -> Iterator[CheckMessage]:
             f"TRACK_DELIVERY_BY names {name!r}, which changes with every save: a row whose "
             "receipts were pruned would be owed to everybody again.",
             "Name a field that is set once, with auto_now_add=True.",
+            model,
+        )
+
+
+def _outbox(model: type[PublishableModel]) -> Iterator[CheckMessage]:
+    if model.PUBLISH_OUTBOX not in (True, False, None):
+        yield error(
+            "E106",
+            f"PUBLISH_OUTBOX must be True, False or None, not {model.PUBLISH_OUTBOX!r}.",
+            'Write None to follow REDIS_PUBSUB["outbox"].',
             model,
         )
 

@@ -9,6 +9,7 @@ from django.core.checks import CheckMessage
 
 from ..broker import MEMORY
 from ..conf import SETTING
+from ..publishing.outbox.rows import databases
 from .references import check_references
 from .report import at, warning
 from .shape import sift
@@ -20,13 +21,13 @@ def check_setting(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     sound, messages = sift(getattr(settings, SETTING, {}))
     messages += check_values(sound)
     messages += check_references(sound)
-    if sound.top.get("outbox"):
+    if sound.top.get("outbox") is True and not databases():
         messages.append(
             warning(
                 "W002",
-                f"{at('outbox')} is not available in this version and is ignored: what "
-                "cannot be published at once is logged and counted, not retried.",
-                "Take it out until the changelog names it.",
+                f"{at('outbox')} is on, but no database may have its tables, so it keeps "
+                "nothing: DATABASE_ROUTERS allow no migration of redis_pubsub.",
+                "Allow it on the databases whose transactions publish.",
             )
         )
     return messages
@@ -43,6 +44,15 @@ def check_deployment(app_configs: Any = None, **kwargs: Any) -> list[CheckMessag
                 f"{at('url')} is {MEMORY}: one process's memory, which other workers, "
                 "commands and task queues do not hear, and which a restart forgets.",
                 "Set it to a Redis.",
+            )
+        )
+    if sound.top.get("outbox") is True and sound.url.startswith(MEMORY):
+        messages.append(
+            warning(
+                "W005",
+                f"{at('outbox')} is on with {MEMORY}: messages are kept until they are in "
+                "the memory of one process, whichever publishes them.",
+                f"Set {at('url')} to a Redis.",
             )
         )
     if sound.top.get("token_in_query"):

@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     dependencies = [
         ("contenttypes", "0002_remove_content_type_name"),
-        ("redis_pubsub", "0002_text_keys"),
+        ("redis_pubsub", "0003_outbox"),
     ]
 
     operations = [

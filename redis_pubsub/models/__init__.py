@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from .channels import Channel, Subscription
+from .outbox import OutboxMessage
 from .publishable import PublishableModel
 from .receipts import ReceiptHorizon, ReceivedPublication
 
 __all__ = [
     "Channel",
+    "OutboxMessage",
     "PublishableModel",
     "ReceiptHorizon",
     "ReceivedPublication",

@@ -6,15 +6,17 @@ import datetime
 import json
 import uuid
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.core import serializers
 from django.core.exceptions import ValidationError
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import models
+from django.db import models, router, transaction
 from django.utils.module_loading import import_string
 
+from ..conf import get_config
 from ..hooks import hooks
 from ..messages import UPDATE, Message
 from ..querysets import PublishableModelManager
@@ -40,6 +42,8 @@ class PublishableModel(models.Model):
             renders the payload instead of Django's serializer.
         PUBLISH_VERSION: Name of a field that only grows (an integer or a datetime):
             a message older than the row's last one is not sent.
+        PUBLISH_OUTBOX: Whether messages are kept in the database until Redis has them;
+            ``None`` for ``REDIS_PUBSUB["outbox"]``.
         TRACK_DELIVERY: Write a `ReceivedPublication` for each subscriber reached.
         TRACK_DELIVERY_BY: Name of a date-time field, set once, that says when the row
             was made: the order in which missed rows are caught up with, and what
@@ -52,6 +56,7 @@ class PublishableModel(models.Model):
     PUBLISH_FIELDS: ClassVar[Sequence[str] | None] = None
     PUBLISH_SERIALIZER: ClassVar[type[Any] | str | None] = None
     PUBLISH_VERSION: ClassVar[str | None] = None
+    PUBLISH_OUTBOX: ClassVar[bool | None] = None
     TRACK_DELIVERY: ClassVar[bool] = False
     TRACK_DELIVERY_BY: ClassVar[str | None] = None
 
@@ -72,7 +77,17 @@ class PublishableModel(models.Model):
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Save the row, on a channel of its own if it was given none."""
         self.set_channel(kwargs.get("using"))
-        super().save(*args, **kwargs)
+        with self._together_with_message(kwargs.get("using")):
+            super().save(*args, **kwargs)
+
+    def _together_with_message(self, using: str | None) -> AbstractContextManager[Any]:
+        """A transaction for the row and its message in the outbox, if none is open."""
+        is_heard = self.PUBLISH_ON_CREATE or self.PUBLISH_ON_UPDATE
+        if not (is_heard and uses_outbox(type(self))):
+            return nullcontext()
+        using = using or router.db_for_write(type(self), instance=self)
+        is_open = transaction.get_connection(using).in_atomic_block
+        return nullcontext() if is_open else transaction.atomic(using=using)
 
     def set_channel(self, using: str | None = None) -> None:
         """Fill ``channel`` from `get_channel` where it is empty.
@@ -148,6 +163,12 @@ class PublishableModel(models.Model):
         if instance is None:
             return cls._base_manager.get(pk=publication.pk)
         return instance
+
+
+def uses_outbox(model: type[models.Model]) -> bool:
+    """Whether a model's messages are kept in the database until Redis has them."""
+    own = getattr(model, "PUBLISH_OUTBOX", None)
+    return get_config().outbox if own is None else bool(own)
 
 
 class _Encoder(DjangoJSONEncoder):

@@ -1,7 +1,7 @@
 """Sending: from a save, a view, a command or a coroutine, to everybody who listens.
 
 Always after the commit, everything of one transaction in one round trip, and never so
-that a failure breaks the write. Retrying what Redis did not take is the outbox's.
+that a failure breaks the write. Retrying what Redis did not take is ``outbox``'s.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ..exceptions import BrokerUnavailable
 from ..hooks import hooks
 from ..messages import UPDATE, Draft, Position
 from ..models import Channel
+from ..models.publishable import uses_outbox
 from . import transactions
 from .control import announce_subscribers
 from .drafts import draft_of_instance, draft_of_payload
@@ -40,7 +41,8 @@ def publish(
 
     Inside a transaction the message is sent when it commits and forgotten when it (or its
     savepoint) rolls back; outside, at once. If Redis fails, the failure is logged and
-    counted.
+    counted. Where the outbox is on, the message is a row of the transaction, and is sent
+    as soon as Redis takes it.
 
     Args:
         channel: Its name, or its row.
@@ -49,19 +51,24 @@ def publish(
         event: A word for what happened.
         exclude: Id of a connection that must not get it: its sender.
         history: ``False`` for what is of no use later, as "is typing": sent, never kept,
-            whatever the channel keeps. A model instance is kept in any case.
+            whatever the channel keeps, and past the outbox. A model instance is kept in
+            any case.
         using: The database whose transaction is waited for.
-        strict: Raise `BrokerUnavailable` if Redis fails and no transaction is open.
+        strict: Raise `BrokerUnavailable` if Redis fails and no transaction is open. Without
+            effect where the outbox is on: nothing is lost.
 
     Raises:
         TypeError: The payload is not JSON-able.
         InvalidChannelName: The name is empty, too long or has control characters.
         PayloadTooLarge: Over ``limits["message_bytes"]``.
         RuntimeError: Called on a running event loop; use `apublish`.
+        DatabaseError: It could not be written to the outbox.
     """
     _refuse_on_loop()
     draft = _draft(channel, payload, event, exclude, history)
-    transactions.after_commit(draft, using, strict=strict)
+    is_row = isinstance(payload, models.Model)
+    outbox = uses_outbox(type(payload)) if is_row else history and get_config().outbox
+    transactions.after_commit(draft, using, strict=strict, outbox=outbox)
 
 
 async def apublish(
@@ -73,7 +80,7 @@ async def apublish(
     history: bool = True,
     strict: bool = False,
 ) -> Position | None:
-    """`publish` for coroutines. Waits for Redis; knows no transaction.
+    """`publish` for coroutines. Waits for Redis; knows no transaction and no outbox.
 
     Returns:
         Where the message stands in the channel's history (offset 0 without one);
@@ -118,7 +125,7 @@ def _publish_instance(
 ) -> None:
     _refuse_on_loop()
     draft = draft_of_instance(get_config(), channel, instance, event=event, fields=fields)
-    transactions.after_commit(draft, using)
+    transactions.after_commit(draft, using, outbox=uses_outbox(type(instance)))
 
 
 def _refuse_on_loop() -> None:

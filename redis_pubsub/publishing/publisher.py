@@ -52,7 +52,7 @@ class Publisher:
         positions: list[Position | None] = []
         began = time.monotonic()
         try:
-            if began < self._held_off_until:
+            if self.is_held_off:
                 raise BrokerUnavailable("Redis hung a moment ago; not tried again yet")
             broker = self.broker()
             for begin in range(0, len(drafts), CHUNK):
@@ -60,15 +60,28 @@ class Publisher:
             self.metrics.count("published", len(drafts))
         except Exception as error:
             # Whatever it is, it must not break the write that was just committed.
-            now = time.monotonic()
-            if now - began > _SLOW_S:
-                self._held_off_until = now + _HOLD_OFF_S
+            if time.monotonic() - began > _SLOW_S:
+                self.hold_off()
             if strict:
                 raise
             unsent = drafts[len(positions) :]
             self.failed(unsent, error)
             positions += [None] * len(unsent)
         return positions
+
+    @property
+    def is_held_off(self) -> bool:
+        """Whether Redis failed a moment ago."""
+        return time.monotonic() < self._held_off_until
+
+    def hold_off(self) -> None:
+        """Leave Redis alone for a second."""
+        self._held_off_until = time.monotonic() + _HOLD_OFF_S
+
+    @property
+    def is_diverted(self) -> bool:
+        """Whether a test takes the messages."""
+        return self._divert is not None
 
     @contextmanager
     def diverted(self, to: Callable[[Sequence[Draft]], None]) -> Iterator[None]:
@@ -108,6 +121,7 @@ class Publisher:
             if self._broker is not None:
                 self._broker.close()
                 self._broker = None
+            self._held_off_until = 0.0
 
     def forked(self) -> None:
         """Begin anew in a child process, where a lock may be held by nobody."""

@@ -25,6 +25,7 @@ from ..conf import get_config
 from ..hooks import hooks, is_muted
 from ..messages import CREATE, DELETE, UPDATE
 from ..models import PublishableModel, Subscription
+from ..models.publishable import uses_outbox
 from . import transactions
 from .control import announce_subscribers
 from .drafts import draft_of_instance, has_expressions, may_query
@@ -167,17 +168,24 @@ def _publish(
     channel: str | None = None,
     replaces: Hashable = None,
 ) -> None:
-    """Publish; whatever goes wrong is logged, and the write goes on."""
+    """Publish; whatever goes wrong with the message is logged, and the write goes on.
+
+    Raises:
+        DatabaseError: The message could not be written to the outbox; the write must not
+            be committed without it.
+    """
     try:
         is_querying = may_query(type(instance)) or has_expressions(instance)
         with _unpoisoned(using, is_querying):
             draft = draft_of_instance(
                 get_config(), channel or instance.channel.name, instance, event=event
             )
-        transactions.after_commit(draft, using, replaces=replaces)
     except Exception:
         publisher.metrics.count("publish_failed")
         logger.exception("%s %s was not published", instance._meta.label, instance.pk)
+        return
+    outbox = uses_outbox(type(instance))
+    transactions.after_commit(draft, using, replaces=replaces, outbox=outbox)
 
 
 def _publish_all(rows: Iterable[PublishableModel], event: str, using: str) -> None:
@@ -195,8 +203,8 @@ def _publish_all(rows: Iterable[PublishableModel], event: str, using: str) -> No
         for row in rows:
             _publish(row, event, using)
         return
-    for draft in drafts:
-        transactions.after_commit(draft, using)
+    if drafts:
+        transactions.all_after_commit(drafts, using, outbox=uses_outbox(type(rows[0])))
 
 
 def _unpoisoned(using: str, is_needed: bool) -> Any:

@@ -8,21 +8,32 @@ to run sends its message and all later ones that are still wanted; the others fi
 message sent. So there is one round trip, and an error in somebody else's hook that was
 registered later cannot lose a message. (One registered *earlier* that raises stops all
 hooks behind it: that is Django's rule, and the reason for its ``robust=True``.)
+
+A message of the outbox is a row besides, written at once: rollbacks take it along by
+themselves. Its hook only says that the row is there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from typing import Any
 
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..messages import Draft
+from .outbox.deliver import deliver
+from .outbox.rows import discard, has_outbox, write
 from .publisher import publisher
 
 
 def after_commit(
-    draft: Draft, using: str, *, replaces: Hashable = None, strict: bool = False
+    draft: Draft,
+    using: str,
+    *,
+    replaces: Hashable = None,
+    strict: bool = False,
+    outbox: bool = False,
 ) -> None:
     """Send a message when the open transaction commits; at once where none is open.
 
@@ -31,14 +42,55 @@ def after_commit(
         using: Alias of the database whose transaction counts.
         replaces: Of several messages of a transaction with the same key, only the last
             that survives is sent.
-        strict: Let a failure raise, where no transaction is open.
+        strict: Let a failure raise, where no transaction is open and no outbox keeps the
+            message.
+        outbox: Keep it in the database until Redis has it.
+
+    Raises:
+        DatabaseError: It could not be written to the outbox.
     """
+    if outbox and has_outbox(using):
+        _keep([draft], using, replaces)
+    else:
+        connection = transaction.get_connection(using)
+        if not connection.in_atomic_block and connection.get_autocommit():
+            publisher.send([draft], strict=strict)
+            return
+        _enqueue(connection, draft, replaces)
+
+
+def all_after_commit(drafts: Sequence[Draft], using: str, *, outbox: bool) -> None:
+    """`after_commit` for many; into the outbox in one statement."""
+    if outbox and drafts and has_outbox(using):
+        _keep(drafts, using)
+    else:
+        for draft in drafts:
+            after_commit(draft, using)
+
+
+def _keep(drafts: Sequence[Draft], using: str, replaces: Hashable = None) -> None:
+    """Write messages to the outbox, and see to them after the commit."""
     connection = transaction.get_connection(using)
     if not connection.in_atomic_block and connection.get_autocommit():
-        publisher.send([draft], strict=strict)
+        write(drafts, using)
+        deliver(drafts, using)
         return
+    if replaces is not None:
+        # If its savepoint is undone, so is this, and the one before is there again.
+        before = [
+            entry.draft
+            for entry in _queue_of(connection)
+            if entry.is_wanted and entry.replaces == replaces and entry.outbox
+        ]
+        discard(before, using)
+    write(drafts, using)
+    for draft in drafts:
+        _enqueue(connection, draft, replaces, outbox=using)
+
+
+def _enqueue(connection: Any, draft: Draft, replaces: Hashable, outbox: str = "") -> None:
     queue = _queue_of(connection)
-    entry = _Entry(connection.savepoint_ids, queue, draft, replaces)
+    entry = _Entry(connection.savepoint_ids, queue, draft, replaces, outbox)
     queue.append(entry)
     connection.run_on_commit.append((entry, entry.commit, True))
 
@@ -56,11 +108,14 @@ class _Entry(set[str | None]):
         queue: list[_Entry],
         draft: Draft,
         replaces: Hashable,
+        outbox: str,
     ) -> None:
         super().__init__(savepoints)
         self.queue = queue
         self.draft = draft
         self.replaces = replaces
+        # The database that has a row of it, or "".
+        self.outbox = outbox
         self.is_wanted = True
 
     def __contains__(self, savepoint: object) -> bool:
@@ -78,13 +133,17 @@ class _Entry(set[str | None]):
         last = {entry.replaces: entry for entry in wanted if entry.replaces is not None}
         for entry in wanted:
             entry.is_wanted = False
-        publisher.send(
-            [
-                entry.draft
-                for entry in wanted
-                if entry.replaces is None or last[entry.replaces] is entry
-            ]
-        )
+        wanted = [
+            entry
+            for entry in wanted
+            if entry.replaces is None or last[entry.replaces] is entry
+        ]
+        direct = [entry.draft for entry in wanted if not entry.outbox]
+        if direct:
+            publisher.send(direct)
+        kept = [entry for entry in wanted if entry.outbox]
+        if kept:
+            deliver([entry.draft for entry in kept], kept[0].outbox)
 
 
 def waiting() -> Iterator[object]:

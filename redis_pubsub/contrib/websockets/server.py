@@ -9,6 +9,7 @@ from aiohttp import web
 
 from ...conf import get_config
 from ...engine import Engine
+from ...publishing.outbox.relay import Relay
 from ...web.connections import Connections
 from ...web.keys import ENGINE, PAGES
 from ..live.mount import mount
@@ -47,6 +48,7 @@ def socket_application(
             engine.part(LiveServer).procedures = procedures
         await engine.start()
         monitoring.start(engine)
+        engine.part(Relay).start()
         yield
         await engine.close()
 

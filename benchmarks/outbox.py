@@ -1,0 +1,138 @@
+"""``save()`` with and without the outbox, in turn: ``python -m benchmarks.outbox``.
+
+Three kinds of row: one that publishes nothing, one that publishes directly, one through
+the outbox. PostgreSQL and SQLite, a real Redis, all private to the run. PostgreSQL is run
+with ``fsync`` on, since a commit's cost is what the outbox is compared with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import django
+from django.conf import settings
+
+from benchmarks.processes import machine, save, spread
+
+KINDS = ("silent", "direct", "outbox")
+
+
+@contextmanager
+def sqlite() -> Iterator[dict[str, Any]]:
+    """An SQLite as Django's documentation recommends it for servers."""
+    with tempfile.TemporaryDirectory() as directory:
+        yield {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": str(Path(directory) / "db"),
+            "OPTIONS": {
+                "transaction_mode": "IMMEDIATE",
+                "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=NORMAL;",
+            },
+        }
+
+
+def set_up(database: dict[str, Any], url: str) -> None:
+    """One process, one database: Django is configured once."""
+    settings.configure(
+        SECRET_KEY="x",
+        USE_TZ=True,
+        INSTALLED_APPS=[
+            "django.contrib.auth",
+            "django.contrib.contenttypes",
+            "redis_pubsub",
+            "tests.shop",
+        ],
+        DATABASES={"default": database},
+        DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
+        REDIS_PUBSUB={"url": url},
+    )
+    django.setup()
+    from django.core.management import call_command
+
+    call_command("migrate", verbosity=0)
+
+
+def one_round(kind: str, saves: int) -> float:
+    """Microseconds per save, each a transaction of its own."""
+    from redis_pubsub.models import Channel
+    from tests.shop.models import OnCreate, Silent
+
+    channel, _ = Channel.objects.get_or_create(name="bench")
+    model: Any = Silent if kind == "silent" else OnCreate
+    model.PUBLISH_OUTBOX = kind == "outbox"
+    began = time.perf_counter()
+    for number in range(saves):
+        model(name=f"row {number}", channel=channel).save()
+    return (time.perf_counter() - began) / saves * 1e6
+
+
+def measure(rounds: int, saves: int) -> dict[str, Any]:
+    """Each kind in turn, after one round that does not count."""
+    found: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    for number in range(rounds + 1):
+        for kind in KINDS:
+            microseconds = one_round(kind, saves)
+            if number:
+                found[kind].append(microseconds)
+    medians = {kind: spread(values) for kind, values in found.items()}
+    direct = medians["direct"]["median"]
+    return {
+        "us_per_save": medians,
+        "outbox_to_direct": medians["outbox"]["median"] / direct,
+        "direct_to_silent": direct / medians["silent"]["median"],
+    }
+
+
+def child(kind: str, rounds: int, saves: int) -> None:
+    """Measure one database, and print the result."""
+    from redis_pubsub.testing.server import RedisServer
+    from tests.services import postgres
+
+    with (
+        RedisServer() as redis,
+        postgres() if kind == "postgresql" else sqlite() as database,
+    ):
+        set_up(database, redis.url)
+        if kind == "postgresql":
+            from django.db import connection
+
+            with connection.cursor() as cursor:
+                cursor.execute("ALTER SYSTEM SET fsync = on")
+                cursor.execute("SELECT pg_reload_conf()")
+        print(json.dumps(measure(rounds, saves)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--saves", type=int, default=500)
+    parser.add_argument("--database", choices=("postgresql", "sqlite"))
+    options = parser.parse_args()
+    if options.database:
+        child(options.database, options.rounds, options.saves)
+        return
+    result: dict[str, Any] = {"machine": machine(), "saves": options.saves}
+    for kind in ("postgresql", "sqlite"):
+        arguments = ["--database", kind, "--rounds", str(options.rounds)]
+        arguments += ["--saves", str(options.saves)]
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.outbox", *arguments],
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+        result[kind] = json.loads(done.stdout)
+        print(kind, json.dumps(result[kind], indent=2), sep="\n")
+    print(save("outbox", "asyncio", result))
+
+
+if __name__ == "__main__":
+    main()

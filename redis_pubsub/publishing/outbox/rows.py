@@ -1,0 +1,159 @@
+"""Rows of the outbox: written with a transaction, read in order, counted."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import connections, router
+from django.db.models import Count, Min, Q
+from django.db.models.functions import Length
+from django.utils import timezone
+
+from ...messages import Draft
+from ...models.outbox import PARTITIONS, OutboxMessage
+from ...querysets import OutboxQuerySet
+
+BATCH = 500
+"""Most rows in one round trip to Redis."""
+BATCH_BYTES = 4 * 1_048_576
+"""Payloads of one batch, beyond its first row."""
+_FIRST_BATCH = 32
+
+Rows = OutboxQuerySet[OutboxMessage]
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxState:
+    """How much waits.
+
+    Attributes:
+        depth: Messages that are committed and not out.
+        oldest_s: Seconds since the oldest of them was written; 0 where there is none.
+        parked: Messages that were given up.
+    """
+
+    depth: int
+    oldest_s: float
+    parked: int
+
+
+def partition_of(channel: str) -> int:
+    """The partition of a channel: the same in every process and for good."""
+    return zlib.crc32(channel.encode()) % PARTITIONS
+
+
+def databases() -> list[str]:
+    """Aliases of the databases that have an outbox, as the routers say."""
+    return [alias for alias in connections if has_outbox(alias)]
+
+
+def has_outbox(using: str) -> bool:
+    """Whether a database has the tables, as the routers say."""
+    return bool(router.allow_migrate_model(using, OutboxMessage))
+
+
+def write(drafts: Iterable[Draft], using: str) -> None:
+    """Write messages into the open transaction, in one statement per 1,000.
+
+    Raises:
+        DatabaseError: They could not be written, so the transaction must not commit.
+    """
+    rows = [OutboxMessage.of_draft(draft, partition_of(draft.channel)) for draft in drafts]
+    # Not `save()`: its signals are for rows that somebody looks at.
+    OutboxMessage.objects.using(using).bulk_create(rows, batch_size=1_000)
+
+
+def discard(drafts: Sequence[Draft], using: str) -> None:
+    """Take messages out again, unpublished."""
+    for begin in range(0, len(drafts), BATCH):
+        some = drafts[begin : begin + BATCH]
+        rows = OutboxMessage.objects.using(using).filter(
+            parked=False,
+            partition__in={partition_of(draft.channel) for draft in some},
+            message_id__in=[draft.header.id for draft in some],
+        )
+        delete(rows)
+
+
+def delete(rows: Any) -> None:
+    """Delete rows in one statement, without looking for what hangs on them."""
+    rows._raw_delete(rows.db)
+
+
+def waiting(using: str, partition: int) -> Rows:
+    """A partition's messages, in the order in which they are to be published."""
+    rows: Any = OutboxMessage.objects.using(using)
+    found: Rows = rows.filter(parked=False, partition=partition).order_by("id")
+    return found
+
+
+def read_batch(
+    using: str, partition: int, *, besides: Collection[str] = (), is_backlog: bool = False
+) -> list[OutboxMessage]:
+    """The messages that are next, always from the lowest id on.
+
+    A cursor that goes on behind the last id would never see a row that was committed later
+    under a lower one.
+
+    Args:
+        using: The database.
+        partition: Whose.
+        besides: Channels that have to wait.
+        is_backlog: There are many: take more, and look at their size first.
+    """
+    rows = waiting(using, partition)
+    if besides:
+        rows = rows.exclude(channel__in=besides)
+    if not is_backlog:
+        return list(rows[:_FIRST_BATCH])
+    last, count, size = 0, 0, 0
+    for pk, length in rows.values_list("id", Length("payload"))[:BATCH]:
+        size += length or 0
+        if count and size > BATCH_BYTES:
+            break
+        last, count = pk, count + 1
+    return list(rows.filter(id__lte=last)[:count])
+
+
+def is_full(batch: Sequence[OutboxMessage]) -> bool:
+    """Whether more rows probably wait behind a batch."""
+    return len(batch) >= _FIRST_BATCH
+
+
+def waiting_partitions(using: str) -> list[int]:
+    """Which partitions have messages; one query, sixteen looks into an index."""
+    connection = connections[using]
+    quote = connection.ops.quote_name
+    table = quote(OutboxMessage._meta.db_table)
+    numbers = " UNION ALL ".join(f"SELECT {n} AS n" for n in range(PARTITIONS))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT n FROM ({numbers}) numbers WHERE EXISTS (SELECT 1 FROM {table} rows_"
+            f" WHERE rows_.{quote('parked')} = %s AND rows_.{quote('partition')} = n)",
+            [False],
+        )
+        return sorted(int(n) for (n,) in cursor.fetchall())
+
+
+def state(using: str | None = None) -> OutboxState:
+    """How much waits in a database, or in all that have an outbox. Counts the rows.
+
+    Raises:
+        DatabaseError: The database does not answer, or is not migrated.
+    """
+    depth, parked, oldest_s = 0, 0, 0.0
+    for alias in [using] if using else databases():
+        found = OutboxMessage.objects.using(alias).aggregate(
+            waiting_count=Count("id", filter=Q(parked=False)),
+            parked_count=Count("id", filter=Q(parked=True)),
+            oldest=Min("created_at", filter=Q(parked=False)),
+        )
+        depth += found["waiting_count"]
+        parked += found["parked_count"]
+        if found["oldest"] is not None:
+            age_s = (timezone.now() - found["oldest"]).total_seconds()
+            oldest_s = max(oldest_s, age_s)
+    return OutboxState(depth, oldest_s, parked)

@@ -1,0 +1,131 @@
+"""What the processes of these tests do: ``python -m tests.publishing.outbox.agent``."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import threading
+import time
+import uuid
+
+import django
+
+
+def say(text):
+    print(text, flush=True)
+
+
+def at_publish(when, number):
+    """A failpoint: this process gets a signal before or after it publishes a batch."""
+    from redis_pubsub.broker.blocking import BlockingRedisBroker
+
+    publish = BlockingRedisBroker.publish_fenced
+
+    def failing(self, drafts, fence):
+        if when == "before":
+            say("at the failpoint")
+            os.kill(os.getpid(), number)
+        outcomes = publish(self, drafts, fence)
+        say(f"outcomes: {outcomes}")
+        if when == "after":
+            os.kill(os.getpid(), number)
+        return outcomes
+
+    BlockingRedisBroker.publish_fenced = failing
+
+
+def commit_and_die(words):
+    """Killed between commit and publication."""
+    from django.db import transaction
+
+    from redis_pubsub import publish
+
+    with transaction.atomic():
+        for word in words:
+            publish("room", word)
+        transaction.on_commit(lambda: None)
+        transaction.get_connection().run_on_commit.insert(
+            0, (set(), lambda: os.kill(os.getpid(), signal.SIGKILL), False)
+        )
+
+
+def relay_once(when="", number=0):
+    from redis_pubsub.publishing.outbox.relay import relay_once
+
+    if when:
+        at_publish(when, signal.Signals(number))
+    say(f"relayed: {relay_once()}")
+
+
+def write(seed, transactions, channels, unlocked=False):
+    """Random transactions; each outcome goes to standard output once it is known."""
+    from django.db import transaction
+
+    from redis_pubsub import publish
+
+    if unlocked:
+        without_locks()
+    dice = random.Random(seed)
+    for number in range(transactions):
+        began = time.monotonic()
+        rows = [
+            (f"channel-{dice.randrange(channels)}", f"{seed}-{number}-{row}")
+            for row in range(dice.choice([1, 1, 1, 2, 5]))
+        ]
+        is_kept = dice.random() > 0.15
+        with transaction.atomic():
+            for channel, word in rows:
+                publish(channel, word)
+            if dice.random() < 0.1:
+                time.sleep(0.02)
+            if not is_kept:
+                transaction.set_rollback(True)
+        if is_kept:
+            say(json.dumps({"began": began, "ended": time.monotonic(), "rows": rows}))
+    say("written")
+
+
+def relay_on(unlocked=False):
+    """Relay, always, as fast as can be."""
+    from redis_pubsub.publishing.outbox import relay
+
+    if unlocked:
+        without_locks()
+    relay.POLL_S = 0.01
+    say("relaying")
+    relay.relay_until(threading.Event())
+
+
+def command(arguments):
+    """A management command."""
+    from django.core.management import call_command
+
+    call_command(*arguments)
+
+
+def without_locks():
+    """The twin: everybody has every partition, and the broker knows nobody."""
+    import contextlib
+
+    from redis_pubsub.broker import Fence
+    from redis_pubsub.publishing.outbox import drain, locks
+
+    class Free(locks.Hold):
+        @property
+        def fence(self):
+            # A name that the broker has never heard: it compares nothing.
+            return Fence(uuid.uuid4().hex, 1, "everybody")
+
+    @contextlib.contextmanager
+    def hold(using, partition):
+        yield Free(using, partition, 1, "everybody")
+
+    drain.hold = hold
+
+
+if __name__ == "__main__":
+    django.setup()
+    globals()[sys.argv[1]](**json.loads(sys.argv[2]))
