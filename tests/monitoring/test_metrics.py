@@ -137,3 +137,31 @@ async def test_without_the_package_the_page_says_what_to_install(serve, monkeypa
     status, text = await scrape(served)
 
     assert status == 404 and "django-redis-pubsub[prometheus]" in text
+
+
+async def test_what_waits_in_the_outbox_is_shown(serve, settings, site, until):
+    """Depth and age, as the database says; a parked message is counted apart."""
+    from redis_pubsub.publishing.outbox import relay
+
+    settings.REDIS_PUBSUB = site | {"outbox": True}
+    served = await serve()
+    gauges = {gauge.name: gauge for gauge in served.engine.gauges}
+    assert gauges["outbox_messages"].read() == 0
+
+    part = served.engine.part(relay.Relay)
+    await served.engine.orm.run(_leave_behind)
+    part._state_at = 0
+    await part._look()
+
+    status, text = await scrape(served)
+    assert status == 200
+    assert value(text, "redis_pubsub_outbox_parked") == 1
+    assert value(text, "redis_pubsub_outbox_messages") == 0
+
+
+def _leave_behind():
+    from redis_pubsub.models import OutboxMessage
+
+    OutboxMessage.objects.create(
+        partition=0, channel="news", header="{}", payload="1", parked=True
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import threading
 import time
@@ -21,14 +22,14 @@ from django.db import DatabaseError, connections
 from ...conf import Config, get_config
 from ...engine import Engine
 from ...exceptions import BrokerUnavailable
-from ...metrics import Occasionally
+from ...metrics import MAX, Gauge, Occasionally
 from ...models import PublishableModel
 from ...models.publishable import uses_outbox
 from ..publisher import publisher
 from .deliver import note_outage
 from .drain import Drain
 from .locks import LockLost
-from .rows import databases, waiting_partitions
+from .rows import OutboxState, databases, state, waiting_partitions
 
 logger = logging.getLogger("redis_pubsub.outbox")
 
@@ -36,6 +37,8 @@ POLL_S = 1.0
 """Seconds between two looks, on average."""
 LONGEST_S = 3.0
 """Seconds between two attempts, on average, while Redis or the database fails."""
+STATE_S = 5.0
+"""Seconds between two counts of what waits."""
 VISIT_S = 1.0
 """How long a visit to one partition lasts, so that the others have their turn."""
 
@@ -144,12 +147,17 @@ class Relay:
         # The same for the thread that works.
         self._is_stopping = threading.Event()
         self._task: asyncio.Task[None] | None = None
+        # As the database said last; every process asks, so the greatest counts.
+        self._state = OutboxState(0, 0.0, 0)
+        self._state_at = -math.inf
 
     def start(self) -> None:
         """Begin, if the site uses the outbox; not inside a test's own transaction, whose
         rows only the test may publish."""
         if self._engine.orm.in_test_thread or not is_in_use(self._engine.config):
             return
+        for gauge in self._gauges():
+            self._engine.gauges.add(gauge)
         self._task = asyncio.create_task(self._stay_alive(), name="redis-pubsub-relay")
         self._engine.closing.push_async_callback(self.close)
 
@@ -168,11 +176,41 @@ class Relay:
         while not self._stop.is_set():
             try:
                 done = await self._engine.orm.run(relay_once, self._is_stopping.is_set)
+                await self._look()
             except Exception:
                 publisher.metrics.count("outbox_relay_crashed")
                 logger.exception("relaying from the outbox failed; trying again")
                 done = Round(has_failed=True)
             await self._pause(pauses.after(done))
+
+    async def _look(self) -> None:
+        """How much is left, for whoever watches."""
+        now = time.monotonic()
+        if now - self._state_at >= STATE_S:
+            self._state_at = now
+            self._state = await self._engine.orm.run(state)
+
+    def _gauges(self) -> list[Gauge]:
+        return [
+            Gauge(
+                "outbox_messages",
+                "Messages that wait in the outbox",
+                lambda: self._state.depth,
+                MAX,
+            ),
+            Gauge(
+                "outbox_oldest_seconds",
+                "Age of the oldest message that waits in the outbox",
+                lambda: self._state.oldest_s,
+                MAX,
+            ),
+            Gauge(
+                "outbox_parked",
+                "Messages of the outbox that cannot be published",
+                lambda: self._state.parked,
+                MAX,
+            ),
+        ]
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
