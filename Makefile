@@ -27,6 +27,7 @@ docs: $(VENV)/.docs
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks.fanout
 	$(BIN)/python -m benchmarks.idle_memory
+	$(BIN)/python -m benchmarks.outbox
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
