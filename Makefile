@@ -29,6 +29,7 @@ bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks.fanout --servers live ours
 	$(BIN)/python -m benchmarks.recovery
 	$(BIN)/python -m benchmarks.idle_memory
+	$(BIN)/python -m benchmarks.outbox
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
