@@ -163,5 +163,5 @@ def _leave_behind():
     from redis_pubsub.models import OutboxMessage
 
     OutboxMessage.objects.create(
-        partition=0, channel="news", header="{}", payload="1", parked=True
+        partition=0, channel="news", header=b"{}", payload=b"1", parked=True
     )
