@@ -139,6 +139,7 @@ async def test_without_the_package_the_page_says_what_to_install(serve, monkeypa
     assert status == 404 and "django-redis-pubsub[prometheus]" in text
 
 
+@pytest.mark.django_db(transaction=True, databases=["default", "other"])
 async def test_what_waits_in_the_outbox_is_shown(serve, settings, site, until):
     """Depth and age, as the database says; a parked message is counted apart."""
     from redis_pubsub.publishing.outbox import relay
