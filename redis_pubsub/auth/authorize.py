@@ -216,7 +216,9 @@ class Authorizer:
 
     def _is_unknown(self, channel: str) -> bool:
         """Whether it matters if the channel has a row, and that has to be looked up."""
-        if self._config.channel_options(channel).has_history:
+        ruled = self._config.channel_options(channel).has_history
+        may_keep = self._config.model_channel_options(channel).has_history
+        if ruled or not may_keep:
             return False
         known = self._rows.get(channel)
         if known is None:

@@ -200,6 +200,24 @@ async def test_a_sender_can_be_left_out(live):
     assert (await other.push("pub", "room:1")) == {"data": 2, "offset": 2}
 
 
+async def test_what_was_kept_from_a_sender_is_not_recovered_either(live):
+    """On the same connection; if nothing else was missed, the top is its new position."""
+    sender = await live.connect()
+    mine = sender.result_of_connect["client"]
+    epoch = (await sender.subscribe("room:1"))["epoch"]
+    await sender.result("unsubscribe", channel="room:1")
+    await live.publish("room:1", 1, exclude=mine)
+
+    only_mine = await sender.subscribe("room:1", recover=True, epoch=epoch)
+    await sender.result("unsubscribe", channel="room:1")
+    await live.publish("room:1", 2)
+    others = await sender.subscribe("room:1", recover=True, epoch=epoch)
+
+    assert only_mine["recovered"] and only_mine["offset"] == 1
+    assert "publications" not in only_mine
+    assert others["recovered"] and datas(others["publications"]) == [2]
+
+
 async def test_what_was_read_before_it_arrived_is_not_repeated(live, until, monkeypatch):
     """The stream is ahead of what Redis has delivered here: recovered, and then passed
     over; who was there before gets it as it comes."""

@@ -156,9 +156,12 @@ class Entering:
         result.epoch, result.offset = past.position.epoch, past.position.offset
         if past.is_recovered:
             result.recovered = True
-            # Each publication moves the client on from where it was.
-            result.offset = entry.wish.offset
-            result.publications = past.missed
+            mine = self._connection.id
+            result.publications = [m for m in past.missed if m.header.exclude != mine]
+            if result.publications or not past.missed:
+                # Each publication moves the client on from where it was; if all are kept
+                # from it, only the top does.
+                result.offset = entry.wish.offset
         return result
 
     # -- may it? -------------------------------------------------------------------------

@@ -141,7 +141,8 @@ class Feed {
     this.#isRecoverable = !!recoverable;
     this.#isPositioned = recoverable || positioned;
     // After a recovery the offset is still ours: the publications move it.
-    this.#position = { epoch, offset: recovered ? this.#position.offset : offset };
+    const isMoved = recovered && publications.length;
+    this.#position = { epoch, offset: isMoved ? this.#position.offset : offset };
     if (isGap) this.#tell("reset", { reason: "messages were missed" });
     else for (const publication of publications) this.#deliver(publication, true);
   }

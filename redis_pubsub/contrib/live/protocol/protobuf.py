@@ -6,6 +6,7 @@ The push of a publication is spliced together around the payload's bytes.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import msgspec
@@ -70,8 +71,10 @@ def publication(message: Message) -> bytes:
     parts = [_bytes(_DATA, message.raw)]
     if message.header.info is not None:
         info = schema.CLASSES["ClientInfo"]()
-        _fill_info(info, encode(message.header.info))
-        parts.append(_bytes(_INFO, info.SerializeToString()))
+        # A foreign producer's may be anything: then who it was is not said.
+        with contextlib.suppress(msgspec.ValidationError):
+            _fill_info(info, encode(message.header.info))
+            parts.append(_bytes(_INFO, info.SerializeToString()))
     if message.position.offset:
         parts.append(b"%c%s" % (_OFFSET << 3, _varint(message.position.offset)))
     for name, value in tags(message).items():
