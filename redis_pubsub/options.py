@@ -82,6 +82,14 @@ class ChannelRules:
         for pattern in rules:
             self._options(pattern, ChannelOptions())
 
+    def pattern_of(self, channel: str) -> str:
+        """The rule that speaks of a channel; ``""`` if none does."""
+        if channel in self._rules:
+            return channel
+        return next(
+            (pattern for matches, pattern in self._patterns if matches(channel)), ""
+        )
+
     def __call__(
         self, channel: str, default: ChannelOptions = ChannelOptions()
     ) -> ChannelOptions:

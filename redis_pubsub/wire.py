@@ -55,6 +55,8 @@ class Envelope:
             raise MalformedMessage(f"not a version 1 message: {data[:40]!r}")
         try:
             offset = int(parts[1])
+            if offset < 0:
+                raise ValueError
             epoch = parts[2].decode("ascii")
         except ValueError:
             raise MalformedMessage(f"no position in {data[:40]!r}") from None

@@ -15,11 +15,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from django.db import DatabaseError, InterfaceError
 from django.db.models import Exists, OuterRef
 from django.utils.module_loading import import_string
 
 from ..conf import Config
 from ..db import Orm
+from ..exceptions import PoolBusy
 from ..messages import personal_channel
 from ..models import Channel, Subscription
 
@@ -141,7 +143,9 @@ class Authorizer:
         if answer is not None:
             return answer
         if action == PUBLISH:
-            return _matches(self._config.channel_options(channel).publish, user)
+            return self._is_ruled(channel) and _matches(
+                self._config.channel_options(channel).publish, user
+            )
         return is_subscribed or await self.may_subscribe(
             user, channel, connection=connection
         )
@@ -179,7 +183,17 @@ class Authorizer:
         """What a channel's name and options say."""
         if user is not None and channel == personal_channel(str(user.pk)):
             return True
+        if not self._is_ruled(channel):
+            return None
         return _matches(self._config.channel_options(channel).subscribe, user) or None
+
+    def _is_ruled(self, channel: str) -> bool:
+        """Whether channel options say who may: of a personal channel only a rule does
+        that is meant for those, not one for every channel."""
+        personal = personal_channel("")
+        if not channel.startswith(personal):
+            return True
+        return self._config.channel_rules.pattern_of(channel).startswith(personal)
 
     async def _ask(
         self,
@@ -207,6 +221,9 @@ class Authorizer:
                 answer = await self._method(**arguments)
             else:
                 answer = await self._orm.run(self._method, **arguments)
+        except (DatabaseError, InterfaceError, PoolBusy):
+            # It is not the method that says no: whoever asks may ask again.
+            raise
         except Exception:
             logger.exception("authorize_method %s failed; refused", path)
             return False

@@ -129,6 +129,7 @@ class BlockingRedisBroker:
         return replies
 
     def _pipeline(self, commands: list[Command]) -> list[Any]:
+        self._commands.begin()
         with self._redis.pipeline(transaction=False) as pipeline:
             for command in commands:
                 pipeline.execute_command(*self._commands.ready(command))  # type: ignore[no-untyped-call]

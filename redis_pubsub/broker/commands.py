@@ -13,6 +13,7 @@ import re
 import time
 import uuid
 from collections.abc import Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,10 @@ class Commands:
         # Which server this is, and which it followed before: ("", "") if it does not say.
         self.replication = ("", "")
         self._replication_at = 0.0
+        # By task or thread: which server the commands under way were made for.
+        self._made_with: ContextVar[tuple[str, str]] = ContextVar(
+            "made_with", default=("", "")
+        )
 
     def live(self, channel: str) -> bytes:
         """Name of the pub/sub channel that carries a channel's messages."""
@@ -237,15 +242,18 @@ class Commands:
         Raises:
             ServerChanged: It is another server than the waiting commands were made for.
         """
-        before = self.replication
         self.read_replication(info)
-        if self.replication != before:
+        if self.replication != self._made_with.get():
             raise ServerChanged
 
     def asks_replication(self) -> bool:
         """Whether the next commands should be preceded by `REPLICATION`: a server's id
         changes also when its first replica comes."""
         return time.monotonic() - self._replication_at > _REPLICATION_S
+
+    def begin(self) -> None:
+        """A pipeline is made now: for the server that is known now."""
+        self._made_with.set(self.replication)
 
     def ready(self, command: Command) -> Command:
         """A command as it is sent now."""

@@ -32,7 +32,8 @@ if ARGV[6] ~= '' and epoch == ARGV[6] and tonumber(ARGV[1]) > offset then
   epoch = ARGV[7]
   redis.call('HSET', meta, 'e', epoch)
 end
-redis.call('EXPIRE', meta, ARGV[4])
+-- A position that no message ever followed is not kept for as long.
+redis.call('EXPIRE', meta, offset > 0 and ARGV[4] or math.min(ARGV[4], 86400))
 
 local entries = {}
 if limit > 0 and offset > 0 then

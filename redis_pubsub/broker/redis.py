@@ -198,6 +198,7 @@ class RedisBroker:
         return replies
 
     async def _pipeline(self, commands: list[Command]) -> list[Any]:
+        self._commands.begin()
         async with self._redis.pipeline(transaction=False) as pipeline:
             for command in commands:
                 pipeline.execute_command(*self._commands.ready(command))

@@ -201,7 +201,10 @@ class Continuity:
         if known.epoch not in ("", top.epoch) or top.offset < known.offset:
             return False
         newer = [m.position.offset for m in _after(history, known)]
-        return newer == list(range(known.offset + 1, top.offset + 1))
+        # The number first: it may be all that was said in a long night.
+        return len(newer) == top.offset - known.offset and newer == list(
+            range(known.offset + 1, top.offset + 1)
+        )
 
     def _catch(self, feed: Feed, history: History) -> None:
         known = feed.position or feed.read_top

@@ -124,7 +124,7 @@ class Group:
             first: Sequence number of the first of them.
             metrics: Counts what listeners raise.
         """
-        batch = _Batch(messages, self.framing, first)
+        batch = _Batch(messages, self.framing, first, metrics)
         excluded = {message.header.exclude for message in messages} - {""}
         if excluded or self._newest > first or self._after:
             yield from self._give_parts(batch, list(self._joined_at), metrics)
@@ -178,11 +178,15 @@ class _Batch:
     """
 
     def __init__(
-        self, messages: list[Message], framing: Framing | None, first: int
+        self,
+        messages: list[Message],
+        framing: Framing | None,
+        first: int,
+        metrics: Metrics,
     ) -> None:
         self.messages = messages
         self._first = first
-        self._frames = [framing(message) for message in messages] if framing else None
+        self._frames = _framed(messages, framing, metrics) if framing else None
         self.whole: Any = messages if self._frames is None else b"".join(self._frames)
 
     def give_part(self, listener: Listener, joined_at: int, after: int) -> None:
@@ -208,6 +212,22 @@ class _Batch:
             listener.offer([self.messages[index] for index in wanted])
         elif self._frames is not None:
             listener.write(b"".join(self._frames[index] for index in wanted))
+
+
+def _framed(messages: list[Message], framing: Framing, metrics: Metrics) -> list[bytes]:
+    """The messages' frames; nothing in place of one that cannot be framed."""
+    try:
+        return [framing(message) for message in messages]
+    except Exception:
+        frames = []
+        for message in messages:
+            try:
+                frames.append(framing(message))
+            except Exception:
+                frames.append(b"")
+                metrics.count("listener_errors")
+                logger.exception("a message of %r could not be framed", message.channel)
+        return frames
 
 
 def _failed(messages: list[Message], metrics: Metrics) -> None:

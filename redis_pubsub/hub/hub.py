@@ -149,6 +149,7 @@ class Hub:
         write: Callable[[bytes], None],
         is_full: Callable[[], bool],
         on_gap: Callable[[], None],
+        connection_id: str = "",
     ) -> Tap:
         """A way to a client that may miss some of a channel; see `Tap`.
 
@@ -159,6 +160,7 @@ class Hub:
             write: The way to the client.
             is_full: Whether the client is behind.
             on_gap: Told of missed messages, with ``"drop"``.
+            connection_id: The client's connection.
         """
         is_latest = policy == LATEST
         if is_latest:
@@ -170,6 +172,7 @@ class Hub:
             is_full=is_full,
             newest=functools.partial(self._newest, channel) if is_latest else None,
             on_gap=on_gap,
+            connection_id=connection_id,
         )
 
     def _newest(self, channel: str) -> Message | None:

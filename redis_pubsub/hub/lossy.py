@@ -33,9 +33,11 @@ class Tap:
         newest: For ``"latest"``: the channel's newest message, or ``None`` while messages
             are being written. ``None`` for ``"drop"``.
         on_gap: Told when messages were skipped and the client takes data again.
+        connection_id: Whose messages to itself are kept from it.
     """
 
     __slots__ = (
+        "_connection_id",
         "_framing",
         "_is_full",
         "_newest",
@@ -54,7 +56,9 @@ class Tap:
         is_full: Callable[[], bool],
         newest: Callable[[], Message | None] | None,
         on_gap: Callable[[], None],
+        connection_id: str,
     ) -> None:
+        self._connection_id = connection_id
         self._taps = taps
         self._framing = framing
         self._write = write
@@ -86,7 +90,8 @@ class Tap:
             # A flush is under way, which passes this client by: the next look is soon.
             return False
         self.is_behind = False
-        self._write(self._framing(message))
+        if not message.header.exclude or message.header.exclude != self._connection_id:
+            self._write(self._framing(message))
         return True
 
 

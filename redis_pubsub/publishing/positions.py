@@ -16,7 +16,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..broker import Read
 from ..conf import get_config
-from ..exceptions import BrokerUnavailable
+from ..exceptions import BrokerUnavailable, InvalidChannelName
 from ..messages import Position, check_channel_name
 from ..metrics import Occasionally
 from .publisher import publisher
@@ -35,14 +35,12 @@ def positions(channels: Iterable[str]) -> dict[str, Position]:
     none. Blocking.
 
     Returns:
-        By channel; one that may keep no history is missing. If Redis is down all are
+        By channel; what is no channel's name (a visitor's text in a URL) is missing, and
+        so is one that may keep no history. If Redis is down all are
         `UNKNOWN`, so that the page is shown, and repaired once its client connects.
-
-    Raises:
-        InvalidChannelName: A name is none.
     """
     config = get_config()
-    names = [check_channel_name(name) for name in dict.fromkeys(channels)]
+    names = [name for name in dict.fromkeys(channels) if _is_name(name)]
     kept = [name for name in names if config.model_channel_options(name).has_history]
     for name in names:
         if name not in kept and _may_log(name):
@@ -60,6 +58,14 @@ def positions(channels: Iterable[str]) -> dict[str, Position]:
         logger.error("a page cannot say where its channels stand: %s", error)
         return dict.fromkeys(kept, UNKNOWN)
     return {name: history.position for name, history in zip(kept, histories, strict=True)}
+
+
+def _is_name(text: str) -> bool:
+    try:
+        check_channel_name(text)
+    except InvalidChannelName:
+        return False
+    return True
 
 
 def refuse_old_snapshot(how: str) -> None:

@@ -282,6 +282,7 @@ class FrameReader(Reader):
                 write=self.write,
                 is_full=self._is_full,
                 on_gap=functools.partial(self.position_lost, self.channel_name),
+                connection_id=self.connection_id,
             )
             self.write = self._tap.write
         return await super().listen()

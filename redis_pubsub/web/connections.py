@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import Counter
+import time
+from collections import Counter, deque
 from typing import Protocol
 
 import msgspec
@@ -17,6 +18,8 @@ from ..metrics import Gauge
 
 logger = logging.getLogger("redis_pubsub.websockets")
 
+_RECENT = 1_000
+"""Ends that are remembered for those who are being let in."""
 _WAVE_S = 0.1
 _WAVE_LEAST = 50
 """Sockets that are closed together; more if the time would not be enough."""
@@ -62,6 +65,7 @@ class Connections:
         self._open: set[Connection] = set()
         self._kinds: Counter[str] = Counter()
         self._is_draining = False
+        self._recent: deque[tuple[float, set[str], Code]] = deque(maxlen=_RECENT)
         engine.control.handlers.append(self._heard)
         for kind in (HANDLER, LIVE):
             self._show(kind)
@@ -98,10 +102,26 @@ class Connections:
         """How many of a kind are open."""
         return self._kinds[kind]
 
+    def ended_since(self, moment: float, user_id: str) -> Code | None:
+        """Whether somebody ended a user's connections since a moment: one that was still
+        being let in then is to end as well.
+
+        Args:
+            moment: Of ``time.monotonic()``.
+            user_id: Primary key as text.
+        """
+        if not user_id:
+            return None
+        return next(
+            (code for at, users, code in self._recent if at >= moment and user_id in users),
+            None,
+        )
+
     def _heard(self, event: ControlEvent) -> None:
         if event.kind != "disconnect":
             return
         users, code = set(event.users) - {""}, _code_of(event)
+        self._recent.append((time.monotonic(), users, code))
         for connection in list(self._open):
             if connection.user_id in users or connection.id == event.client:
                 connection.disconnect(code)

@@ -79,12 +79,12 @@ async def history(connection: Connection, command: Command) -> None:
             since=None if since is None else since.offset,
             limit=min(limit, options.history_size),
             order=REVERSE if request.reverse else FORWARD,
-            begins=connection.server.engine.config.channel_options(
-                request.channel
-            ).has_history,
+            # Names are clients' texts: asking for one must leave nothing in Redis.
+            begins=False,
         )
         (found,) = await connection.server.engine.hub.broker.read([read])
-        if not found.position.epoch:
+        ruled = connection.server.engine.config.channel_options(request.channel)
+        if not found.position.epoch and not ruled.has_history:
             raise Failed(Errors.NOT_AVAILABLE)
         if since is not None and since.epoch not in ("", found.position.epoch):
             raise Failed(Errors.UNRECOVERABLE_POSITION)

@@ -68,10 +68,13 @@ async def connect(connection: Connection, command: Command) -> None:
     request = command.connect
     assert request is not None, "a connect command"
     server = connection.server
-    refreshes = server.refreshes
+    refreshes, began = server.refreshes, time.monotonic()
     try:
         identity = await identify(connection, request)
         connection.user, connection.conn_info = identity.user, identity.info
+        ended = server.ended_since(began, connection.user_id)
+        if ended is not None:
+            raise Refused(ended)
         await _admit(connection, command, request, identity)
         if server.refreshes != refreshes and connection.user_id:
             # He may not be any more who he was when he was looked up.

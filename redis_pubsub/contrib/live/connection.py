@@ -191,6 +191,7 @@ class Connection:
             write=outlet.write,
             is_full=outlet.is_full,
             on_gap=functools.partial(self.come_back, channel),
+            connection_id=self.id,
         )
         line = Feedline(self, self.line.form.publication)
         line.write = tap.write
@@ -232,6 +233,11 @@ class Connection:
 
     def come_back(self, channel: str) -> None:
         """Let the client subscribe anew, from where it was."""
+        heard = self.session.channels.get(channel)
+        if heard is not None and heard.is_server_side:
+            # That is not its to subscribe to.
+            self.end(Disconnects.INSUFFICIENT_STATE)
+            return
         self.unsubscribe(channel, Unsubscribes.INSUFFICIENT_STATE)
 
     def position_lost(self, channel: str) -> None:

@@ -116,7 +116,13 @@ class Entering:
             # A task would cost more than what it does, and a mass return is full of these.
             await self._open(granted[0])
         else:
-            await asyncio.gather(*(self._open(entry) for entry in granted))
+            # All of them end before the first error goes on: none is left behind.
+            opened = await asyncio.gather(
+                *(self._open(entry) for entry in granted), return_exceptions=True
+            )
+            for outcome in opened:
+                if outcome is not None:
+                    raise outcome
 
     def admit(self, entry: Entry) -> SubscribeResult | Code:
         """Feed the connection from here on; what it is to be told first."""
@@ -234,8 +240,8 @@ class Entering:
     async def _open(self, entry: Entry) -> None:
         admission = self._server.engine.hub.admission(entry.channel)
         try:
-            await admission.open()
             self._stack.callback(admission.close)
+            await admission.open()
             if entry.wants_position:
                 await admission.prepare(entry.since, begins=entry.begins)
             else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth import get_user_model
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
 
     from .connection import Connection
+    from .protocol.session import Heard
     from .server import LiveServer
 
 logger = logging.getLogger("redis_pubsub.live")
@@ -31,6 +32,7 @@ class Review:
         self._subscriptions: set[str] = set()
         self._users: set[str] = set()
         self._task: asyncio.Task[None] | None = None
+        self._has_failed = False
         server.engine.closing.push_async_callback(self._close)
 
     def look_again(self, users: Iterable[str], *, entirely: bool = False) -> None:
@@ -50,28 +52,48 @@ class Review:
             while self._users or self._subscriptions:
                 users, self._users = self._users, set()
                 subscribers, self._subscriptions = self._subscriptions - users, set()
-                try:
-                    await self._review(sorted(users))
-                    await self._review_rows(sorted(subscribers))
-                except Exception:
-                    self._server.engine.metrics.count("refresh_errors")
-                    logger.exception("permissions could not be looked up; trying again")
-                    self._users |= users
-                    self._subscriptions |= subscribers
+                # User by user: what fails for one must not keep another's rights.
+                self._subscriptions |= await self._tried(self._review_rows, subscribers)
+                for user in sorted(users):
+                    self._users |= await self._tried(self._review, {user})
+                if self._has_failed:
+                    self._has_failed = False
                     await asyncio.sleep(_RETRY_S)
         finally:
             self._task = None
+
+    async def _tried(
+        self, review: Callable[[list[str]], Awaitable[None]], users: set[str]
+    ) -> set[str]:
+        """Look at users; those again for whom it failed."""
+        if not users:
+            return set()
+        try:
+            await review(sorted(users))
+        except Exception:
+            self._server.engine.metrics.count("refresh_errors")
+            logger.exception("permissions could not be looked up; trying again")
+            self._has_failed = True
+            return users
+        return set()
 
     async def _review_rows(self, users: list[str]) -> None:
         """End what was granted by a subscription that is no longer active."""
         known: LiveSubscriptions = self._server.engine.part(LiveSubscriptions)
         for begin in range(0, len(users), USERS_PER_QUERY):
-            active = await known.active_of(users[begin : begin + USERS_PER_QUERY])
-            for user, subscriptions in active.items():
-                for connection in self._server.of_user(user):
-                    for channel, heard in list(connection.session.channels.items()):
-                        if heard.by_row and channel not in subscriptions:
-                            connection.unsubscribe(channel)
+            asked = users[begin : begin + USERS_PER_QUERY]
+            # As it is before the question: what is granted meanwhile is newer.
+            before = {
+                connection: dict(connection.session.channels)
+                for user in asked
+                for connection in self._server.of_user(user)
+            }
+            active = await known.active_of(asked)
+            for connection, channels in before.items():
+                mine = active.get(connection.user_id, {})
+                for channel, heard in channels.items():
+                    if heard.by_row and channel not in mine:
+                        _end(connection, channel, heard)
 
     async def _review(self, users: list[str]) -> None:
         """Ask everything anew."""
@@ -86,22 +108,33 @@ class Review:
 
     async def _regrant(self, connection: Connection, user: AbstractBaseUser) -> None:
         connection.user = user
-        asked = [
-            channel
+        asked = {
+            channel: heard
             for channel, heard in connection.session.channels.items()
-            if heard.is_confirmed and not heard.is_server_side and not heard.by_token
-        ]
+            if heard.is_confirmed and not heard.is_server_side
+        }
         grants = await self._server.authorizer.grants(
             user, [(channel, "") for channel in asked], connection=connection.id
         )
-        for channel, grant in zip(asked, grants, strict=True):
-            if not grant.is_allowed:
-                connection.unsubscribe(channel)
+        for (channel, heard), grant in zip(asked.items(), grants, strict=True):
+            if heard.by_token and (grant.is_allowed or grant.by_row):
+                # A token stands unless the site's method speaks against it.
+                continue
+            if grant.is_allowed:
+                heard.by_row = grant.by_row
+            else:
+                _end(connection, channel, heard)
 
     async def _close(self) -> None:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
+
+
+def _end(connection: Connection, channel: str, heard: Heard) -> None:
+    """End a subscription, unless the client has another of the channel by now."""
+    if connection.session.channels.get(channel) is heard:
+        connection.unsubscribe(channel)
 
 
 def _active_users(pks: list[str]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ... import __version__
 from ...auth import Authorizer
+from ...codes import Code
 from ...engine import ControlEvent, Engine
 from ...messages import personal_channel
 from ...web.connections import Connections
@@ -109,6 +110,10 @@ class LiveServer:
 
     # -- what other processes say --------------------------------------------------------
 
+    def ended_since(self, moment: float, user_id: str) -> Code | None:
+        """See `Connections.ended_since`."""
+        return self._open.ended_since(moment, user_id)
+
     def look_again(self, user: str, *, entirely: bool = False) -> None:
         """Read a user's subscriptions again soon, or all that there is to know of him;
         nobody (``""``) has none."""
@@ -118,7 +123,9 @@ class LiveServer:
     def _heard(self, event: ControlEvent) -> None:
         self.changes += 1
         if event.kind == "all":
-            self._review.look_again(self.users)
+            # Whatever was said meanwhile: a refresh may be among it.
+            self.refreshes += 1
+            self._review.look_again(self.users, entirely=True)
         elif event.kind == "subscriptions":
             self._review.look_again(user for user in event.users if user in self._users)
         elif event.kind == "refresh":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import time
 import types
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -75,6 +76,7 @@ class Route:
         engine = request.config_dict[ENGINE]
         if engine.part(Connections).is_draining:
             raise web.HTTPServiceUnavailable(headers={"Retry-After": "1"})
+        began = time.monotonic()
         user = await engine.part(Gatekeeper).admit(request, self._authenticate)
         socket = HandlerSocket(
             engine.config.limits,
@@ -87,7 +89,11 @@ class Route:
         except ConnectionResetError:
             # The client left while it was being let in; 499 is for the access log.
             return web.Response(status=499)
-        await HandlerConnection(engine, self, socket, request, user).serve()
+        connection = HandlerConnection(engine, self, socket, request, user)
+        ended = engine.part(Connections).ended_since(began, connection.user_id)
+        if ended is not None:
+            connection.disconnect(ended)
+        await connection.serve()
         return socket
 
     def arguments(

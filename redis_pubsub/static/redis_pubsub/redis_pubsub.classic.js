@@ -420,7 +420,8 @@ class EventSourceTransport extends Transport {
     const noAnswer = () => ({ status: 503 });
     const { status } = await fetch(endpoints.emulation, request).catch(noAnswer);
     clearTimeout(timer);
-    if (status === 404 || status >= 500) this._ended(0);
+    // 413 is this command's fault; after anything else nothing gets through.
+    if (status >= 400 && status !== 413) this._ended(0);
   }
 }
 
