@@ -28,6 +28,7 @@ bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks.fanout
 	$(BIN)/python -m benchmarks.fanout --servers live ours
 	$(BIN)/python -m benchmarks.recovery
+	$(BIN)/python -m benchmarks.stalled
 	$(BIN)/python -m benchmarks.idle_memory
 	$(BIN)/python -m benchmarks.outbox
 
