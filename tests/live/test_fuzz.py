@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from redis_pubsub.auth import authorize
 from redis_pubsub.auth.tokens import sign
 from redis_pubsub.conf import get_config
-from redis_pubsub.contrib.live import connecting, on_message, rpc
+from redis_pubsub.contrib.live import connecting, on_message, review, rpc
 from redis_pubsub.contrib.live.connection import Connection
 from redis_pubsub.contrib.live.dialogue import hear
 from redis_pubsub.contrib.live.protocol.forms import WEBSOCKET, websocket_protobuf
@@ -105,6 +105,7 @@ async def server(settings, monkeypatch, caplog):
     }
     monkeypatch.setattr(connecting, "_active_user", lambda pk: USER if pk == "7" else None)
     monkeypatch.setattr(authorize, "_rows", lambda user, channels: {})
+    monkeypatch.setattr(review, "_active_users", lambda pks: {"7": USER})
 
     @rpc("echo")
     async def echo(user, data):
