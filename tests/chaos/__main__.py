@@ -1,4 +1,8 @@
-"""``python -m tests.chaos [NAME …]``: run scenarios and their twins, write the results."""
+"""``python -m tests.chaos [NAME …]``: run scenarios and their twins, write the results.
+
+``--channels`` runs R1 and W1 with Django Channels too. ``--results`` is added to, so that
+scenarios may be run one by one; ``python -m tests.chaos.report`` makes the page's table of it.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,12 @@ import json
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from . import scenarios
+from .channels_stand import ChannelsStand, CoreStand, install
 from .scenarios import SCENARIOS, Scenario, complaints, has_bitten, pace, run
 from .stand import Databases, databases
 
@@ -26,12 +32,43 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="chaos-") as directory:
         home = Path(options.keep or directory)
         with databases(home) as bases:
-            for name in options.names or SCENARIOS:
+            names = options.names or ([] if options.channels else SCENARIOS)
+            for name in names:
                 found = _all_seeds(name, SCENARIOS[name], home, bases, options)
                 is_bad = is_bad or bool(found["complaints"])
                 results[name] = {**results.get(name, {}), **found}
-                options.results.write_text(json.dumps(results, indent=1) + "\n")
+                _write(options.results, results)
+            if options.channels:
+                results["channels"] = _compare(home, bases)
+                _write(options.results, results)
     return int(is_bad)
+
+
+def _write(path: Path, results: dict[str, Any]) -> None:
+    path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+
+
+def _compare(home: Path, bases: Databases) -> dict[str, Any]:
+    """The same with Django Channels; there is nothing it must show."""
+    problem = install()
+    if problem:
+        print(problem)
+        return {"skipped": problem}
+    found = {}
+    for stand_class in (ChannelsStand, CoreStand):
+        for name in ("R1", "W1"):
+            began = time.monotonic()
+            scenario = SCENARIOS[name]
+            if stand_class is CoreStand and name == "R1":
+                # This layer subscribes to nothing: it waits in blocking reads.
+                scenario = replace(scenario, fault=scenarios.kill_connections)
+            layer = stand_class.layer.split(".")[1]
+            verdict, _ = run(
+                scenario, home / f"{name}-{layer}", bases, stand_class=stand_class
+            )
+            found[f"{name}-{layer}"] = verdict.as_dict()
+            _say(name, f" with Channels ({layer})", verdict, "", began)
+    return found
 
 
 def _all_seeds(
@@ -89,6 +126,7 @@ def _options() -> Any:
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--no-twins", action="store_true")
     parser.add_argument("--twins-only", action="store_true")
+    parser.add_argument("--channels", action="store_true")
     parser.add_argument("--keep", help="a directory for ledgers and logs")
     parser.add_argument("--results", type=Path, default=Path("chaos.json"))
     return parser.parse_args()

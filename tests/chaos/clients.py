@@ -93,6 +93,14 @@ class Socket:
         # A mask of zeros is one as well.
         self._writer.write(head + b"\0\0\0\0" + data)
 
+    async def close(self) -> None:
+        """Say so, and wait for the answer."""
+        self._send(_CLOSE, (1000).to_bytes(2, "big"))
+        with contextlib.suppress(Closed):
+            while True:
+                await self.receive()
+        self.cut()
+
     def cut(self) -> None:
         self._writer.transport.abort()
 

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from .checker import MUST_BE_ZERO, Verdict
 from .stand import Databases, Plan, Stand, stopped
@@ -76,6 +75,14 @@ def kill_subscribers(stand: Stand) -> None:
         wait(1)
 
 
+def kill_connections(stand: Stand) -> None:
+    redis = stand.redis()
+    for _ in times(8):
+        redis.client_kill_filter(_type="pubsub")
+        redis.client_kill_filter(_type="normal", skipme=True)
+        wait(1)
+
+
 def overrun(stand: Stand) -> None:
     """A worker stands still while more is published than Redis keeps for it."""
     redis, worker = stand.redis(), stand.workers()[0]
@@ -134,22 +141,8 @@ def fill(stand: Stand) -> None:
     redis.config_set("maxmemory", "0")
 
 
-def _follow(stand: Stand) -> Any:
-    """Start a replica, and wait until it is one."""
-    from tests.processes import free_port
-
-    stand.add_redis(free_port(), ("--replicaof", f"127.0.0.1 {stand.redis_port}"))
-    replica = stand.redis(1)
-    end = time.monotonic() + 10
-    while replica.info("replication")["master_link_status"] != "up":
-        assert time.monotonic() < end, "the replica does not follow"
-        wait(0.05)
-    wait(1)
-    return replica
-
-
 def fail_over(stand: Stand) -> None:
-    replica = _follow(stand)
+    replica = stand.redis(1)
     stand.servers[0].kill()
     wait(1)
     replica.replicaof("NO", "ONE")
@@ -159,7 +152,7 @@ def fail_over(stand: Stand) -> None:
 def detach(stand: Stand) -> None:
     """Writers go to the new master; what is subscribed stays with the old one, which
     lives and says nothing."""
-    replica = _follow(stand)
+    replica = stand.redis(1)
     stand.proxy("hang")
     wait(0.3)
     replica.replicaof("NO", "ONE")
@@ -261,7 +254,10 @@ SCENARIOS: dict[str, Scenario] = {
         heal_s=8.0,
     ),
     "R5": Scenario(
-        "Redis is killed, and comes back empty after 1.5 s", lose_everything, off=("outbox",)
+        "Redis is killed, and comes back empty after 1.5 s",
+        lose_everything,
+        off=("repair",),
+        harm=("lost", "gaps"),
     ),
     "R6-aof": Scenario(
         "Redis is killed, and comes back with its append-only file",
@@ -279,13 +275,14 @@ SCENARIOS: dict[str, Scenario] = {
     "F1": Scenario(
         "Redis is killed, a replica takes over",
         fail_over,
-        Plan(proxied=True),
-        off=("outbox",),
+        Plan(proxied=True, replica=True),
+        off=("repair",),
+        harm=("lost", "gaps"),
     ),
     "R11": Scenario(
         "A replica takes over, subscriptions stay with the old master",
         detach,
-        Plan(proxied=True),
+        Plan(proxied=True, replica=True),
         off=("probe",),
         heal_s=8.0,
     ),
@@ -335,6 +332,11 @@ SCENARIOS: dict[str, Scenario] = {
         replace(_RELAYS, relay_env={"CHAOS_DIE": "publish:0.05"}),
         off=("dedupe",),
         harm=("repeated",),
+    ),
+    "R2": Scenario(
+        "Redis cuts every connection, each second",
+        kill_connections,
+        off=("outbox",),
     ),
     "D5": Scenario(
         "PostgreSQL is killed and restarted",

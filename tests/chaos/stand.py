@@ -42,12 +42,15 @@ class Plan:
         off: Names of mechanisms that are switched off.
         relays: Relay processes besides the workers.
         writer_env: Environment of the writer alone; ``relay_env`` of the relays.
+        proxied: A fault proxy is between everybody and Redis.
+        replica: A second Redis follows the first.
         redis: Further arguments of Redis; ``keep`` lets it keep its data.
         held: Share of transactions that stay open for 0.3 s.
     """
 
     off: tuple[str, ...] = ()
     proxied: bool = False
+    replica: bool = False
     relays: int = 0
     writer_env: dict[str, str] = field(default_factory=dict)
     relay_env: dict[str, str] = field(default_factory=dict)
@@ -171,6 +174,7 @@ class Stand:
         self.relays: list[Process] = []
         self.servers: list[RedisServer] = []
         self.problems: list[str] = []
+        self._redis: dict[int, Any] = {}
         self._unfinished = 0
 
     # -- set up ----------------------------------------------------------------------
@@ -193,6 +197,8 @@ class Stand:
         self.database = self._bases.fresh(f"run_{uuid.uuid4().hex[:8]}")
         self._stack.callback(self._bases.drop, self.database)
         self.add_redis(self.redis_port, plan.redis, keep=plan.keep)
+        if plan.replica:
+            self._add_replica()
         url = self.servers[0].url
         if plan.proxied:
             self._start_proxy()
@@ -221,11 +227,21 @@ class Stand:
         self.servers.append(server)
         return server
 
+    def _add_replica(self) -> None:
+        # Before anybody writes: a master has another replication id once it is followed.
+        self.add_redis(free_port(), ("--replicaof", f"127.0.0.1 {self.redis_port}"))
+        end = time.monotonic() + 10
+        while self.redis(1).info("replication")["master_link_status"] != "up":
+            assert time.monotonic() < end, "the replica does not follow"
+            time.sleep(0.05)
+
     def redis(self, index: int = 0) -> Any:
         """A connection of our own to one of the Redis servers, past the proxy."""
-        there = Redis(unix_socket_path=str(self.servers[index].path), socket_timeout=20)
-        self._stack.callback(there.close)
-        return there
+        if index not in self._redis:
+            path = str(self.servers[index].path)
+            self._redis[index] = Redis(unix_socket_path=path, socket_timeout=20)
+            self._stack.callback(self._redis[index].close)
+        return self._redis[index]
 
     def _process(
         self, *command: str, env: dict[str, str] | None = None, **options: Any
@@ -308,6 +324,10 @@ class Stand:
 
     def proxy(self, do: str, **options: Any) -> Any:
         return self.tell("proxy", do=do, **options)
+
+    def run_beside(self, *command: str) -> Process:
+        """A process of the site's that ends by itself."""
+        return self._process(*command)
 
     def aim(self, index: int) -> None:
         """Let the proxy's new connections go to another Redis."""
