@@ -23,9 +23,11 @@ def free_port() -> int:
 class Process:
     """A command whose output is kept, and which can be waited for."""
 
-    def __init__(self, *command: str, env: dict[str, str]) -> None:
+    def __init__(
+        self, *command: str, env: dict[str, str], python: str = sys.executable
+    ) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, *command],
+            [python, *command],
             cwd=ROOT,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **env},
             stdout=subprocess.PIPE,
@@ -41,6 +43,10 @@ class Process:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
 
     @property
     def output(self) -> str:

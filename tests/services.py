@@ -63,20 +63,10 @@ def postgres() -> Iterator[Database]:
         install = [f"{programs}/initdb", f"--pgdata={home / 'data'}", "--username=postgres"]
         install += ["--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"]
         _run(install, account=account, home=home)
-        server = [f"{programs}/postgres", "-D", f"{home / 'data'}", "-k", f"{home}"]
-        # A test needs no durability, and no port that another server could own.
-        for option in ("listen_addresses=", "fsync=off", "full_page_writes=off"):
-            server += ["-c", option]
-
-        def connect() -> psycopg.Connection:
-            return psycopg.connect(
+        with postgres_again(home):
+            with psycopg.connect(
                 host=str(home), user="postgres", dbname="postgres", autocommit=True
-            )
-
-        # SIGTERM would wait until every client has gone.
-        stop = signal.SIGQUIT
-        with _serving(server, account=account, home=home, stop=stop) as process:
-            with _first_connection(connect, psycopg.OperationalError, process, home) as db:
+            ) as db:
                 db.execute("CREATE DATABASE redis_pubsub")
             yield {
                 "ENGINE": "django.db.backends.postgresql",
@@ -84,6 +74,27 @@ def postgres() -> Iterator[Database]:
                 "USER": "postgres",
                 "HOST": str(home),
             }
+
+
+@contextlib.contextmanager
+def postgres_again(home: Path) -> Iterator[None]:
+    """A server for what `postgres` has put into a directory, its ``HOST``."""
+    import psycopg
+
+    server = [f"{_postgres_programs()}/postgres", "-D", f"{home / 'data'}", "-k", f"{home}"]
+    # A test needs no durability, and no port that another server could own.
+    for option in ("listen_addresses=", "fsync=off", "full_page_writes=off"):
+        server += ["-c", option]
+
+    def connect() -> psycopg.Connection:
+        return psycopg.connect(host=str(home), user="postgres", dbname="postgres")
+
+    # SIGTERM would wait until every client has gone.
+    stop = signal.SIGQUIT
+    account = _account("postgres")
+    with _serving(server, account=account, home=home, stop=stop) as process:
+        _first_connection(connect, psycopg.OperationalError, process, home).close()
+        yield
 
 
 @contextlib.contextmanager

@@ -8,9 +8,11 @@ import logging
 import pytest
 from aiohttp import WSMsgType, web
 
+from redis_pubsub import get_application
 from redis_pubsub.contrib.websockets import setup, websocket, websocket_pubsub
 from redis_pubsub.contrib.websockets import socket as socket_module
 from redis_pubsub.contrib.websockets.runner import RedactingAccessLogger
+from redis_pubsub.contrib.websockets.server import make_runner
 from redis_pubsub.models import Channel
 from redis_pubsub.web.connections import Connections
 
@@ -152,3 +154,22 @@ async def test_a_process_that_ends_says_goodbye_in_waves(serve, until):
 
     assert still_there >= 90 - 50
     assert codes == [1001] * 90
+
+
+async def test_a_request_on_a_connection_that_was_just_accepted_is_answered(site):
+    """A process that ends has taken it off the queue of those that go on."""
+    runner = make_runner(get_application())
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    reader, writer = await asyncio.open_connection(*runner.addresses[0])
+    while not runner.server.connections:
+        await asyncio.sleep(0.01)
+
+    cleaning = asyncio.create_task(runner.cleanup())
+    await asyncio.sleep(0.02)
+    writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    answer = await asyncio.wait_for(reader.read(), 10)
+    await cleaning
+    writer.close()
+
+    assert answer.startswith(b"HTTP/1.1 200")

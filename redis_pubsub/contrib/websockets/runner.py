@@ -21,6 +21,8 @@ from ...web.keys import ENGINE, QUIET
 
 KEEPALIVE_S = 75.0
 SHUTDOWN_S = 10.0
+ACCEPTED_S = 0.1
+"""How long a connection that was just accepted may take for its request."""
 _UNPRINTABLE = dict.fromkeys((*range(32), *range(127, 160)))
 # The live endpoint's streams carry their connect command, and in it a token.
 _SECRETS = ("token", "cf_connect")
@@ -112,6 +114,8 @@ class Runner(web.AppRunner):
         engine = self.app.get(ENGINE)
         if engine is not None:
             await engine.part(Connections).drain(self._drain_s)
+        # No other process sees what this one has taken off the queue of connections.
+        await asyncio.sleep(ACCEPTED_S)
         await super().cleanup()
 
 

@@ -1,0 +1,1 @@
+"""The same rows with Django Channels, for comparison; runs in an environment of its own."""

@@ -1,0 +1,133 @@
+"""After a lot of coming and going, and of messages, a worker holds what it held before."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .clients import Socket
+from .conftest import IS_FULL
+from .stand import Databases, Plan, Stand
+
+pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.timeout(600)]
+
+CYCLES = 10_000 if IS_FULL else 1_000
+MESSAGES = 200_000 if IS_FULL else 20_000
+AT_ONCE = 50
+LISTENERS = 20
+ROOMS = [f"room:{n:03}" for n in range(50)]
+RSS_MB = 10.0
+"""What the allocator may keep."""
+
+
+@pytest.fixture
+def stand(bases: Databases, tmp_path: Path) -> Iterator[Stand]:
+    plan = replace(Plan(workers=1, off=("outbox",)), clients=0)
+    with Stand(tmp_path, bases, plan, seed=1) as found:
+        yield found
+
+
+async def open_client(port: int, *channels: str) -> Socket:
+    socket = await Socket.open(port, "/connection/websocket")
+    wishes = [
+        {"id": i + 2, "subscribe": {"channel": channel}}
+        for i, channel in enumerate(channels)
+    ]
+    socket.send({"id": 1, "connect": {}}, *wishes)
+    answered = 0
+    while answered < 1 + len(channels):
+        answers = [json.loads(line) for line in (await socket.receive()).split("\n")]
+        assert not any("error" in answer for answer in answers), answers
+        answered += sum("id" in answer for answer in answers)
+    return socket
+
+
+async def come_and_go(port: int, cycles: int) -> None:
+    """Connect, subscribe to two channels, leave: half of them without a word."""
+    todo = iter(range(cycles))
+
+    async def one_after_the_other() -> None:
+        for i in todo:
+            socket = await open_client(port, ROOMS[i % 50], ROOMS[(i * 7 + 1) % 50])
+            if i % 2:
+                await socket.close()
+            else:
+                socket.cut()
+
+    await asyncio.gather(*(one_after_the_other() for _ in range(AT_ONCE)))
+
+
+async def listen(port: int, room: str) -> int:
+    """Everything on a channel until its end; how many, all in order."""
+    socket = await open_client(port, room)
+    count, last = 0, -1
+    while True:
+        for line in (await socket.receive()).split("\n"):
+            push = json.loads(line).get("push")
+            if push is None:
+                socket.send({})
+                continue
+            key = push["pub"]["data"]["key"]
+            if key == "end":
+                socket.cut()
+                return count
+            assert key > last
+            count, last = count + 1, key
+
+
+async def flood(stand: Stand, messages: int) -> int:
+    rooms = ROOMS[:LISTENERS]
+    listening = [asyncio.create_task(listen(stand.port, room)) for room in rooms]
+    redis = stand.redis()
+    while redis.pubsub_numsub(*(f"chaos:{{{room}}}:live" for room in rooms))[-1][1] == 0:
+        await asyncio.sleep(0.1)
+    await asyncio.sleep(1)
+    options = json.dumps({"messages": messages, "channels": rooms})
+    flooding = stand.run_beside("-m", "tests.chaos.flood", options)
+    got = sum(await asyncio.gather(*listening))
+    assert await asyncio.to_thread(flooding.wait) == 0, flooding.output
+    return got
+
+
+async def vitals(stand: Stand) -> dict[str, float]:
+    """Of the worker, once what has to end has ended."""
+    # A channel stays subscribed for a second, a log is kept for one.
+    await asyncio.sleep(3)
+    socket = await open_client(stand.port)
+    socket.send({"id": 9, "rpc": {"method": "vitals"}})
+    answer: dict[str, Any] = json.loads(await socket.receive())
+    await socket.close()
+    redis = stand.redis()
+    found = answer["rpc"]["data"]
+    found["redis_clients"] = redis.info("clients")["connected_clients"]
+    found["redis_channels"] = len(redis.pubsub_channels("chaos:*room*"))
+    return found
+
+
+async def test_a_worker_returns_to_where_it_began(stand: Stand, record_property: Any):
+    """Tasks, files, channels and connections to Redis to the number; memory to what an
+    allocator keeps."""
+    await come_and_go(stand.port, max(1_000, CYCLES // 10))
+    await flood(stand, max(10_000, MESSAGES // 10))
+    before = await vitals(stand)
+
+    await come_and_go(stand.port, CYCLES)
+    got = await flood(stand, MESSAGES)
+
+    after = await vitals(stand)
+    record_property("before", before)
+    record_property("after", after)
+    print(f"before {before}, after {after}")
+    assert got == MESSAGES
+    for name in ("tasks", "files", "channels", "redis_clients", "redis_channels"):
+        assert after[name] <= before[name], (before, after)
+    assert after["redis_channels"] == 0
+    assert after["objects"] < before["objects"] * 1.02, (before, after)
+    assert after["rss_mb"] < before["rss_mb"] + RSS_MB, (before, after)
+
