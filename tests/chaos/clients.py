@@ -3,7 +3,7 @@
 An implementation of its own of what the live endpoint's clients do: Centrifuge's JSON over
 WebSocket, recovery from a position, repeats dropped by their offset, reconnects with
 jitter; whoever is told that it missed something loads the state by HTTP. Everything is
-written to a ledger. Dialect ``plain`` is for servers that just push ``{"channel", "key", "n"}``.
+written to a ledger. Dialect ``plain`` is for servers that push ``{"channel", "key", "n"}``.
 """
 
 from __future__ import annotations

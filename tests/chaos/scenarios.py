@@ -13,7 +13,6 @@ from pathlib import Path
 from .checker import MUST_BE_ZERO, Verdict
 from .stand import Databases, Plan, Stand, stopped
 
-
 _PLAN = Plan()
 
 
