@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-fast lint docs bench clean
+.PHONY: demo test test-fast chaos lint docs bench clean
 
 demo: $(VENV)/.demo
 	@exec $(BIN)/python -m example.demo
@@ -14,6 +14,11 @@ test: $(VENV)/.test
 
 test-fast: $(VENV)/.test
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+chaos: $(VENV)/.test
+	$(BIN)/python -m tests.chaos --all --results tests/chaos/results.json $(ARGS)
+	$(BIN)/python -m tests.chaos.report tests/chaos/results.json docs/topics/chaos-table.inc
+	CHAOS=full $(BIN)/python -m pytest tests/chaos/test_soak.py
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

@@ -1,7 +1,7 @@
 """``python -m tests.chaos [NAME …]``: run scenarios and their twins, write the results.
 
-``--channels`` runs R1 and W1 with Django Channels too. ``--results`` is added to, so that
-scenarios may be run one by one; ``python -m tests.chaos.report`` makes the page's table of it.
+``--channels`` runs R1 and W1 with Django Channels. ``--results`` is added to, so that
+scenarios may be run one by one; ``python -m tests.chaos.report`` makes the page's table.
 """
 
 from __future__ import annotations
@@ -32,13 +32,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="chaos-") as directory:
         home = Path(options.keep or directory)
         with databases(home) as bases:
-            names = options.names or ([] if options.channels else SCENARIOS)
+            is_all = options.all or not options.channels
+            names = options.names or (SCENARIOS if is_all else [])
             for name in names:
                 found = _all_seeds(name, SCENARIOS[name], home, bases, options)
                 is_bad = is_bad or bool(found["complaints"])
                 results[name] = {**results.get(name, {}), **found}
                 _write(options.results, results)
-            if options.channels:
+            if options.channels or options.all:
                 results["channels"] = _compare(home, bases)
                 _write(options.results, results)
     return int(is_bad)
@@ -85,7 +86,7 @@ def _all_seeds(
                 bases,
                 seed=seed,
                 before_s=length_s,
-                after_s=length_s,
+                after_s=max(length_s, scenario.heal_s),
             )
             wrong = complaints(scenario, verdict) + problems
             found["runs"].append(verdict.as_dict())
@@ -127,6 +128,7 @@ def _options() -> Any:
     parser.add_argument("--no-twins", action="store_true")
     parser.add_argument("--twins-only", action="store_true")
     parser.add_argument("--channels", action="store_true")
+    parser.add_argument("--all", action="store_true", help="scenarios and Channels")
     parser.add_argument("--keep", help="a directory for ledgers and logs")
     parser.add_argument("--results", type=Path, default=Path("chaos.json"))
     return parser.parse_args()

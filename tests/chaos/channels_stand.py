@@ -6,7 +6,6 @@ channels channels_redis uvicorn websockets psycopg[binary]``.
 
 from __future__ import annotations
 
-
 import subprocess
 from pathlib import Path
 from typing import Any, ClassVar
@@ -71,12 +70,11 @@ class ChannelsStand(Stand):
             if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
         ]
 
+    promises_commit_order = False
+
     def _waiting(self) -> int:
         return 0
 
 
 class CoreStand(ChannelsStand):
     layer = "channels_redis.core.RedisChannelLayer"
-
-
-

@@ -30,12 +30,13 @@ class Verdict:
         gaps: Jumps in offsets of which the client was not told.
         told: How often a client was told that it was not recovered.
         unfinished: Channels that a client did not hear at the end.
-        heal_s: From the end of the fault until every client had every row that was committed
-            before; ``None`` if one never had.
+        heal_s: From the end of the fault until every client had every row that was
+            committed before; ``None`` if one never had.
         slowest_s: Longest time between a commit and its arrival, told or delivered.
         pause_s: Longest time without any delivery to one client while rows were written.
         codes: Close codes that clients saw, of connections they did not cut themselves.
         http_errors: Requests to the site that got no answer, or an error.
+        http_failures: When after the begin of the fault, and the status, 0 for no answer.
         not_ready_s: How long ``/readyz`` was seen red, over all.
         red_after_s: From the begin of the fault to the first red; ``None`` if never.
         save_errors: Transactions that raised.
@@ -60,6 +61,7 @@ class Verdict:
     codes: dict[str, int] = field(default_factory=dict)
     http_errors: int = 0
     http_requests: int = 0
+    http_failures: list[list[float]] = field(default_factory=list)
     not_ready_s: float = 0.0
     red_after_s: float | None = None
     save_errors: int = 0
@@ -146,7 +148,9 @@ class Checker:
         if take is not None:
             take(client, at, *values)
 
-    def _http(self, path: str, began: float, status: int, took: float) -> None:
+    def _http(
+        self, path: str, began: float, status: int, took: float, said: str = ""
+    ) -> None:
         if path == "/readyz":
             if self._red_at is not None:
                 self._verdict.not_ready_s += began - self._red_at
@@ -157,7 +161,9 @@ class Checker:
                     self._verdict.red_after_s = round(began - self._fault[0], 2)
             return
         self._verdict.http_requests += 1
-        self._verdict.http_errors += status != 200
+        if status != 200:
+            self._verdict.http_errors += 1
+            self._verdict.http_failures.append([round(began - self._fault[0], 2), status])
 
     def _sub(
         self,
@@ -179,7 +185,14 @@ class Checker:
         heard.epoch, heard.offset, heard.is_known = epoch, offset, bool(epoch)
 
     def _pub(
-        self, client: int, at: float, channel: str, epoch: str, offset: int, key: str, again: bool
+        self,
+        client: int,
+        at: float,
+        channel: str,
+        epoch: str,
+        offset: int,
+        key: str,
+        again: bool,
     ) -> None:
         verdict, heard = self._verdict, self._heard[client, channel]
         if again:

@@ -1,9 +1,9 @@
 """Many live clients in one process: ``python -m tests.chaos.clients OPTIONS``.
 
 An implementation of its own of what the live endpoint's clients do: Centrifuge's JSON over
-WebSocket, recovery from a position, repeats dropped by their offset, reconnects with jitter;
-whoever is told that it missed something loads the state by HTTP. Everything is written to a
-ledger. Dialect ``plain`` is for servers that just push ``{"channel", "key", "n"}``.
+WebSocket, recovery from a position, repeats dropped by their offset, reconnects with
+jitter; whoever is told that it missed something loads the state by HTTP. Everything is
+written to a ledger. Dialect ``plain`` is for servers that push ``{"channel", "key", "n"}``.
 """
 
 from __future__ import annotations
@@ -325,9 +325,10 @@ class Load:
     async def _look(self, path: str, every_s: float) -> None:
         while True:
             began = time.monotonic()
-            status, _ = await self.get(path)
+            status, body = await self.get(path)
             took = time.monotonic() - began
-            self.ledger.write(["http", path, round(began, 4), status, round(took, 4)])
+            said = "" if status == 200 else body[:200].decode("latin-1")
+            self.ledger.write(["http", path, round(began, 4), status, round(took, 4), said])
             await asyncio.sleep(max(0.0, every_s - took))
 
     async def get(self, path: str) -> tuple[int, bytes]:

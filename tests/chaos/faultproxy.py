@@ -67,7 +67,9 @@ class Proxy:
         subscribers = sum(pair.is_subscriber for pair in self.pairs)
         return {"connections": len(self.pairs), "subscribers": subscribers}
 
-    async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def take(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         if self.mode == "refuse":
             writer.transport.abort()
             return

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import time
+import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .checker import MUST_BE_ZERO, Verdict
 from .stand import Databases, Plan, Stand, stopped
+
+_PLAN = Plan()
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Scenario:
 
     title: str
     fault: Callable[[Stand], None]
-    plan: Plan = Plan()
+    plan: Plan = _PLAN
     off: tuple[str, ...] = ()
     harm: tuple[str, ...] = ("lost",)
     codes: tuple[str, ...] = ()
@@ -180,6 +183,8 @@ def roll(stand: Stand) -> None:
         while before & set(stand.workers()):
             assert time.monotonic() < end, "the old workers do not end"
             wait(0.1)
+        # gunicorn ends the old ones before the new ones are up.
+        urllib.request.urlopen(f"http://127.0.0.1:{stand.port}/", timeout=20).close()
 
 
 ROLLS = 1
@@ -251,7 +256,7 @@ SCENARIOS: dict[str, Scenario] = {
         cut_network,
         Plan(proxied=True),
         off=("probe",),
-        heal_s=8.0,
+        heal_s=10.0,
     ),
     "R5": Scenario(
         "Redis is killed, and comes back empty after 1.5 s",
@@ -276,15 +281,17 @@ SCENARIOS: dict[str, Scenario] = {
         "Redis is killed, a replica takes over",
         fail_over,
         Plan(proxied=True, replica=True),
-        off=("repair",),
-        harm=("lost", "gaps"),
+        # Either would do: whoever is told of the other epoch loads what was not published.
+        off=("outbox", "repair"),
     ),
     "R11": Scenario(
         "A replica takes over, subscriptions stay with the old master",
         detach,
         Plan(proxied=True, replica=True),
         off=("probe",),
-        heal_s=8.0,
+        # Two intervals of the probe, a third if the first one meets a connection that was
+        # reset, and then all clients load their state.
+        heal_s=10.0,
     ),
     "W1": Scenario(
         "A worker is killed, every 2.5 s",
@@ -316,7 +323,15 @@ SCENARIOS: dict[str, Scenario] = {
     "D1": Scenario(
         "Rows are committed in another order than they were numbered",
         nothing,
-        replace(_RELAYS, relays=1, held=0.3, channels=4, channels_each=3),
+        # One relay and no more: what it passes over, another would find.
+        replace(
+            _RELAYS,
+            off=("commit", "serving"),
+            relays=1,
+            held=0.3,
+            channels=4,
+            channels_each=3,
+        ),
         off=("cursor",),
     ),
     "D2": Scenario(
@@ -342,7 +357,7 @@ SCENARIOS: dict[str, Scenario] = {
         "PostgreSQL is killed and restarted",
         restart_database,
         may_fail_saves=True,
-        heal_s=8.0,
+        heal_s=10.0,
     ),
 }
 

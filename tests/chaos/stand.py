@@ -1,4 +1,4 @@
-"""Everything that a scenario needs, running: database, Redis, proxy, site, writer, clients."""
+"""What a scenario needs, running: database, Redis, proxy, site, writer, clients."""
 
 from __future__ import annotations
 
@@ -298,7 +298,7 @@ class Stand:
             assert time.monotonic() < end, self.site.output[-5000:]
             time.sleep(0.1)
 
-    def start_writer(self) -> Process:
+    def start_writer(self, *, may_die: bool = True) -> Process:
         plan = self.plan
         is_postgres = self._bases.is_postgres
         options = {
@@ -310,9 +310,8 @@ class Stand:
             "held": plan.held,
             "seed": self.seed + 10 * len(self._writers),
         }
-        writer = self._process(
-            *("-m", "tests.chaos.writer", json.dumps(options)), env=plan.writer_env
-        )
+        env = plan.writer_env if may_die else {}
+        writer = self._process("-m", "tests.chaos.writer", json.dumps(options), env=env)
         self._writers.append(writer)
         writer.wait_for("writing")
         return writer
@@ -345,6 +344,9 @@ class Stand:
                 deaths += 1
                 self.start_writer()
             time.sleep(0.05)
+        if self._writers[-1].is_alive:
+            self._writers[-1].end()
+        self.start_writer(may_die=False)
         return deaths
 
     def mind_relays(self, for_s: float) -> int:
@@ -379,6 +381,7 @@ class Stand:
                 break
             time.sleep(0.2)
         self._unfinished = self.tell("clients", do="status")["waiting"]
+        (self.home / "site.log").write_text(self.site.output)
         self.clients.end()
 
     def _waiting(self) -> int:
@@ -399,13 +402,18 @@ class Stand:
         " JOIN redis_pubsub_channel c ON c.id = r.channel_id"
     )
 
+    @property
+    def promises_commit_order(self) -> bool:
+        """Of transactions whose publications may overlap."""
+        return "outbox" not in self.plan.off
+
     def verdict(self, fault: tuple[float, float]) -> Verdict:
         return Checker(
             self._query(self.rows),
             read(self.home / "writer.jsonl"),
             read(self.home / "clients.jsonl"),
             fault=fault,
-            is_strict="outbox" not in self.plan.off,
+            is_strict=self.promises_commit_order,
             unfinished=self._unfinished,
         ).verdict()
 

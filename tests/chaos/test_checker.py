@@ -13,7 +13,9 @@ def transaction(key: str, begin: float, commit: float | None, end: float) -> dic
     return {"begin": begin, "commit": commit, "end": end, "rows": [[ROOM, key, 1]]}
 
 
-def sub(at: float, offset: int, *, told: bool = False, recovered: bool = False) -> list[Any]:
+def sub(
+    at: float, offset: int, *, told: bool = False, recovered: bool = False
+) -> list[Any]:
     return [0, "sub", at, ROOM, "e", offset, told or recovered, recovered]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from . import scenarios
 from .conftest import IS_FULL
-from .scenarios import LENGTH, SCENARIOS, complaints, has_bitten, pace, run
+from .scenarios import LENGTH, SCENARIOS, Scenario, complaints, has_bitten, pace, run
 from .stand import Databases
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.timeout(180)]
@@ -29,9 +29,10 @@ def length() -> Iterator[None]:
     pace.factor = LENGTH["full"]
 
 
-def _before_and_after() -> dict[str, float]:
-    length_s = 8.0 if IS_FULL else 2.0
-    return {"before_s": length_s, "after_s": length_s}
+def _before_and_after(scenario: Scenario) -> dict[str, float]:
+    if IS_FULL:
+        return {"before_s": 8.0, "after_s": max(8.0, scenario.heal_s)}
+    return {"before_s": 2.0, "after_s": scenario.heal_s if scenario.heal_s > 5 else 2.0}
 
 
 @pytest.mark.parametrize("seed", range(1, SEEDS + 1))
@@ -41,7 +42,9 @@ def test_nothing_is_lost_repeated_reordered_or_invented(
 ):
     scenario = SCENARIOS[name]
 
-    verdict, problems = run(scenario, tmp_path, bases, seed=seed, **_before_and_after())
+    verdict, problems = run(
+        scenario, tmp_path, bases, seed=seed, **_before_and_after(scenario)
+    )
 
     assert complaints(scenario, verdict) + problems == [], verdict
 

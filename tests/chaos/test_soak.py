@@ -111,8 +111,8 @@ async def vitals(stand: Stand) -> dict[str, float]:
 
 
 async def test_a_worker_returns_to_where_it_began(stand: Stand, record_property: Any):
-    """Tasks, files, channels and connections to Redis to the number; memory to what an
-    allocator keeps."""
+    """Tasks and channels to the number, files and connections to Redis up to those that are
+    pooled, memory to what an allocator keeps."""
     await come_and_go(stand.port, max(1_000, CYCLES // 10))
     await flood(stand, max(10_000, MESSAGES // 10))
     before = await vitals(stand)
@@ -125,9 +125,12 @@ async def test_a_worker_returns_to_where_it_began(stand: Stand, record_property:
     record_property("after", after)
     print(f"before {before}, after {after}")
     assert got == MESSAGES
-    for name in ("tasks", "files", "channels", "redis_clients", "redis_channels"):
+    for name in ("tasks", "channels", "redis_channels"):
         assert after[name] <= before[name], (before, after)
+    # The pool of command connections grows when it is needed, to 16, and then stays.
+    pooled = after["redis_clients"] - before["redis_clients"]
+    assert after["redis_clients"] <= 18, (before, after)
+    assert after["files"] <= before["files"] + max(0, pooled), (before, after)
     assert after["redis_channels"] == 0
     assert after["objects"] < before["objects"] * 1.02, (before, after)
     assert after["rss_mb"] < before["rss_mb"] + RSS_MB, (before, after)
-

@@ -1,8 +1,8 @@
 """Saves rows in random transactions: ``python -m tests.chaos.writer OPTIONS``.
 
 Of all transactions 15 % are rolled back, 10 % have 2 to 5 rows, 5 % save in bulk, 4 % stay
-open for 0.3 s; several threads, so that they overlap. Ends at SIGTERM. Knows of the site only
-the module that ``CHAOS_MODELS`` names.
+open for 0.3 s; several threads, so that they overlap. Ends at SIGTERM. Knows of the site
+only the module that ``CHAOS_MODELS`` names.
 """
 
 from __future__ import annotations
@@ -110,8 +110,8 @@ class Writer:
 
 
 def main(options: dict[str, Any]) -> None:
-    """Options: ``ledger`` a path, ``channels``, ``rate`` rows a second, ``threads``, ``held``
-    the share of transactions that stay open, ``seed``."""
+    """Options: ``ledger`` a path, ``channels``, ``rate`` rows a second, ``threads``,
+    ``held`` the share of transactions that stay open, ``seed``."""
     django.setup()
     site = importlib.import_module(os.environ["CHAOS_MODELS"])
     writer = Writer(site, options, Ledger(options["ledger"]))

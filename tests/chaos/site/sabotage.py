@@ -3,7 +3,8 @@
 ``CHAOS_OFF``: names of mechanisms, by commas: ``repair`` (holes are neither noticed nor
 filled), ``lock`` (two relays may publish one partition), ``fence`` (and nobody notices),
 ``cursor`` (a relay reads on from where it was), ``dedupe`` (each attempt is a new message),
-``commit`` (what is committed is left to the relays; no mechanism, but what some tests need).
+``commit`` and ``serving`` (committing processes, and serving ones, leave it to the relays
+to publish; no mechanisms, but what some tests need).
 ``history``, ``outbox`` and ``probe`` are settings.
 
 ``CHAOS_DIE``: ``commit:0.02`` kills the process with that probability between a commit and
@@ -31,7 +32,7 @@ def die(place: str) -> None:
 
 
 def begin() -> None:
-    for name in ("repair", "lock", "fence", "cursor", "dedupe", "commit"):
+    for name in ("repair", "lock", "fence", "cursor", "dedupe", "commit", "serving"):
         if name in _off:
             globals()[f"_no_{name}"]()
     if _place == "publish":
@@ -96,6 +97,12 @@ def _no_commit() -> None:
     from redis_pubsub.publishing import transactions
 
     transactions.deliver = lambda drafts, using: None  # type: ignore[attr-defined]
+
+
+def _no_serving() -> None:
+    from redis_pubsub.publishing.outbox.relay import Relay
+
+    Relay.start = lambda self: None  # type: ignore[method-assign]
 
 
 def _die_after_publishing() -> None:
