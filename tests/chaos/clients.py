@@ -126,6 +126,8 @@ class Client:
         self._socket: Socket | None = None
         self._is_cut = False
         self._tasks: set[asyncio.Task[None]] = set()
+        # A page loads its state piece by piece, not with all requests at once.
+        self._loading = asyncio.Lock()
 
     def _note(self, what: str, *values: Any) -> None:
         self._load.ledger.write([self._index, what, round(time.monotonic(), 4), *values])
@@ -268,7 +270,8 @@ class Client:
 
     async def _load_state(self, channel: str) -> None:
         while True:
-            status, body = await self._load.get(f"/rows/{channel}")
+            async with self._loading:
+                status, body = await self._load.get(f"/rows/{channel}")
             if status == 200:
                 self._note("state", channel, json.loads(body)["keys"])
                 return

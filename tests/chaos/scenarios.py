@@ -351,7 +351,8 @@ SCENARIOS: dict[str, Scenario] = {
     "R2": Scenario(
         "Redis cuts every connection, each second",
         kill_connections,
-        off=("outbox",),
+        off=("repair",),
+        harm=("lost", "gaps"),
     ),
     "D5": Scenario(
         "PostgreSQL is killed and restarted",
