@@ -28,6 +28,10 @@ class Hooks:
         make_reader: ``(subscription, manager)`` to a ``ChannelReader``.
         presence: ``(channel_name, *, by)`` to a list of who is there.
         apresence: The same for coroutines.
+        history: ``(channel_name, *, limit, since, reverse)`` to messages.
+        ahistory: The same for coroutines.
+        last: ``(channel_name)`` to a message or ``None``.
+        alast: The same for coroutines.
     """
 
     publish_instance: Callable[..., None] = staticmethod(_not_ready)
@@ -36,6 +40,10 @@ class Hooks:
     make_reader: Callable[..., Any] = staticmethod(_not_ready)
     presence: Callable[..., Any] = staticmethod(_not_ready)
     apresence: Callable[..., Any] = staticmethod(_not_ready)
+    history: Callable[..., Any] = staticmethod(_not_ready)
+    ahistory: Callable[..., Any] = staticmethod(_not_ready)
+    last: Callable[..., Any] = staticmethod(_not_ready)
+    alast: Callable[..., Any] = staticmethod(_not_ready)
 
 
 hooks = Hooks()

@@ -36,12 +36,6 @@ def is_reserved(channel: str) -> bool:
     return channel.startswith(_RESERVED)
 
 
-def personal_channel(user: str) -> str:
-    """The channel of one user, by primary key as text: only he may hear it, and each of
-    his live connections does without asking."""
-    return f"user:{user}"
-
-
 def check_channel_name(name: str) -> str:
     """Return a channel's name if it is one.
 

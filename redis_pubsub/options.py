@@ -22,6 +22,8 @@ class ChannelOptions:
     Attributes:
         history_size: Messages kept in Redis; 0 keeps none.
         history_ttl_s: Seconds until an untouched history is forgotten.
+        replay: Messages of the history that somebody new to the channel gets at once, the
+            last ones.
         positioned: Whether connections watch the channel's position.
         force_recovery: Whether the live endpoint recovers without being asked.
         subscribe: Who may listen without a ``Subscription`` row: ``""`` nobody,
@@ -40,6 +42,7 @@ class ChannelOptions:
 
     history_size: int = 0
     history_ttl_s: int = 600
+    replay: int = 0
     positioned: bool = False
     force_recovery: bool = False
     subscribe: str = ""
@@ -55,6 +58,11 @@ class ChannelOptions:
     @property
     def has_history(self) -> bool:
         return self.history_size > 0
+
+    @property
+    def clears_history(self) -> bool:
+        """Whether a message with these options ends what the channel keeps."""
+        return self.history_size == 0 and self.history_ttl_s == 0
 
 
 CHANNEL_OPTION_NAMES = frozenset(f.name for f in fields(ChannelOptions))
@@ -166,12 +174,15 @@ class LiveOptions:
             ``emulation`` beside it.
         anonymous: Whether a client without credentials may connect.
         token_key: Key of this site's own tokens, see `redis_pubsub.auth.tokens`.
+        personal_channels: Path of a class that says what a connection hears without
+            asking, see `redis_pubsub.auth.PersonalChannels`; ``""`` for that one.
     """
 
     enabled: bool = True
     path: str = "/connection"
     anonymous: bool = False
     token_key: str = ""
+    personal_channels: str = ""
 
     @property
     def base_path(self) -> str:

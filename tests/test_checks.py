@@ -137,6 +137,7 @@ WRONG = [
     ({"channels": {"a": {"history_size": -1}}}, "E004", '["history_size"]', "larger"),
     ({"channels": {"a": {"history_ttl_s": 0}}}, "E004", '["history_ttl_s"]', "larger"),
     ({"channels": {"a": {"leave_delay_s": -1}}}, "E004", '["leave_delay_s"]', "larger"),
+    ({"channels": {"a": {"replay": -1}}}, "E004", '["replay"]', "larger"),
     # Where Redis is.
     ({"url": ""}, "E005", '["url"] must begin with', "redis://localhost"),
     ({"url": "localhost:6379"}, "E005", '["url"] must begin with', "redis://"),

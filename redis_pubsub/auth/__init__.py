@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from .authorize import Authorizer
 from .methods import Authenticator, AuthUnavailable, authjwt_method, authtoken_method
+from .personal import PersonalChannels, personal_channels
 from .session import user_of_session
 
 __all__ = [
     "AuthUnavailable",
     "Authenticator",
     "Authorizer",
+    "PersonalChannels",
     "authjwt_method",
     "authtoken_method",
+    "personal_channels",
     "user_of_session",
 ]

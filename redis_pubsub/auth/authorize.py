@@ -1,8 +1,9 @@
 """May this user do that on a channel? Default: no.
 
-A user may listen to a channel with an active `Subscription`, on his personal channel,
-where a channel option says so, or where the site's ``authorize_method`` does. Its answer
-wins: ``True`` allows, ``False`` refuses, ``None`` leaves it to the other rules.
+A user may listen to a channel with an active `Subscription`, to what is for him, his
+session, his groups or everybody, where a channel option says so, or where the site's
+``authorize_method`` does. Its answer wins: ``True`` allows, ``False`` refuses, ``None``
+leaves it to the other rules.
 """
 
 from __future__ import annotations
@@ -19,11 +20,20 @@ from django.db import DatabaseError, InterfaceError
 from django.db.models import Exists, OuterRef
 from django.utils.module_loading import import_string
 
+from ..addresses import (
+    BROADCAST,
+    GROUP,
+    KINDS,
+    SESSION,
+    USER,
+    address_of,
+    session_digest,
+)
 from ..conf import Config
 from ..db import Orm
 from ..exceptions import PoolBusy
-from ..messages import personal_channel
 from ..models import Channel, Subscription
+from .personal import Personal
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -70,6 +80,7 @@ class Authorizer:
     def __init__(self, config: Config, orm: Orm) -> None:
         self._config = config
         self._orm = orm
+        self.personal = Personal(config.live_options.personal_channels, orm)
         self._method: Callable[..., Any] | None = None
         # Which channels have rows (for ever), and which had none a moment ago (since).
         self._rows: dict[str, float] = {}
@@ -80,6 +91,7 @@ class Authorizer:
         channel: str,
         *,
         token: str = "",
+        session_key: str = "",
         connection: str = "",
     ) -> bool:
         """Whether a client may listen to a channel.
@@ -88,10 +100,12 @@ class Authorizer:
             user: Who asks; ``None`` if nobody is logged in.
             channel: The channel's name, as the client wrote it.
             token: What the client sent along for this channel.
+            session_key: Of Django's session, where one came along.
             connection: Id of the connection that asks.
         """
-        wishes = [(channel, token)]
-        (grant,) = await self.grants(user, wishes, connection=connection)
+        (grant,) = await self.grants(
+            user, [(channel, token)], session_key=session_key, connection=connection
+        )
         return grant.is_allowed
 
     async def grants(
@@ -99,10 +113,12 @@ class Authorizer:
         user: AbstractBaseUser | None,
         wishes: Sequence[tuple[str, str]],
         *,
+        session_key: str = "",
         connection: str = "",
     ) -> list[Grant]:
-        """`may_subscribe` for many channels (and their tokens), in one query."""
-        answers = await self._first_answers(user, wishes, connection)
+        """`may_subscribe` for many channels (and their tokens), in one query; in two where
+        one is for a group."""
+        answers = await self._first_answers(user, wishes, session_key, connection)
         unknown = set()
         for (channel, token), answer in zip(wishes, answers, strict=True):
             if answer is None:
@@ -127,6 +143,7 @@ class Authorizer:
         action: str,
         *,
         is_subscribed: bool = False,
+        session_key: str = "",
         connection: str = "",
     ) -> bool:
         """Whether a client may publish on a channel, or ask for its presence or history.
@@ -137,6 +154,7 @@ class Authorizer:
             action: `PUBLISH`, `PRESENCE` or `HISTORY`.
             is_subscribed: Whether the connection listens to the channel: then it may also
                 ask who is there and what was said.
+            session_key: Of Django's session, where one came along.
             connection: Id of the connection that asks.
         """
         answer = await self._ask(user, channel, action, "", connection)
@@ -147,7 +165,7 @@ class Authorizer:
                 self._config.channel_options(channel).publish, user
             )
         return is_subscribed or await self.may_subscribe(
-            user, channel, connection=connection
+            user, channel, session_key=session_key, connection=connection
         )
 
     def _grant(self, channel: str, answer: bool | None, rows: dict[str, bool]) -> Grant:
@@ -162,12 +180,14 @@ class Authorizer:
         self,
         user: AbstractBaseUser | None,
         wishes: Sequence[tuple[str, str]],
+        session_key: str,
         connection: str,
     ) -> list[bool | None]:
         """What can be said without looking for a `Subscription`."""
+        own = await self._own(user, session_key, [channel for channel, _ in wishes])
         if not self._config.authorize_method:
             # Nothing to wait for, so no tasks.
-            return [self._rule(user, channel) for channel, _ in wishes]
+            return [self._rule(user, channel, own) for channel, _ in wishes]
         answers = await asyncio.gather(
             *(
                 self._ask(user, channel, SUBSCRIBE, token, connection)
@@ -175,25 +195,49 @@ class Authorizer:
             )
         )
         return [
-            self._rule(user, channel) if answer is None else answer
+            self._rule(user, channel, own) if answer is None else answer
             for (channel, _), answer in zip(wishes, answers, strict=True)
         ]
 
-    def _rule(self, user: AbstractBaseUser | None, channel: str) -> bool | None:
+    async def _own(
+        self, user: AbstractBaseUser | None, session_key: str, channels: Sequence[str]
+    ) -> set[str]:
+        """Which channels are for whoever asks."""
+        addresses = {
+            channel: address
+            for channel in channels
+            if (address := address_of(channel)) is not None
+        }
+        whose = {(BROADCAST, "")}
+        if user is not None:
+            whose.add((USER, str(user.pk)))
+        if session_key:
+            whose.add((SESSION, session_digest(session_key)))
+        if any(address.kind == GROUP for address in addresses.values()):
+            whose.update((GROUP, name) for name in await self.personal.groups(user))
+        return {
+            channel
+            for channel, address in addresses.items()
+            if (address.kind, address.whose) in whose
+        }
+
+    def _rule(
+        self, user: AbstractBaseUser | None, channel: str, own: set[str]
+    ) -> bool | None:
         """What a channel's name and options say."""
-        if user is not None and channel == personal_channel(str(user.pk)):
+        if channel in own:
             return True
         if not self._is_ruled(channel):
             return None
         return _matches(self._config.channel_options(channel).subscribe, user) or None
 
     def _is_ruled(self, channel: str) -> bool:
-        """Whether channel options say who may: of a personal channel only a rule does
+        """Whether channel options say who may: of what is for somebody only a rule does
         that is meant for those, not one for every channel."""
-        personal = personal_channel("")
-        if not channel.startswith(personal):
+        kind, _, _ = channel.partition(":")
+        if kind not in KINDS:
             return True
-        return self._config.channel_rules.pattern_of(channel).startswith(personal)
+        return self._config.channel_rules.pattern_of(channel).startswith(kind)
 
     async def _ask(
         self,

@@ -135,7 +135,8 @@ class Commands:
 
     def publish(self, draft: Draft) -> Command:
         """The command that sends a message."""
-        if not draft.options.has_history and draft.version is None:
+        options = draft.options
+        if not (options.has_history or options.clears_history) and draft.version is None:
             return self.notify(draft)
         return self._script(draft)
 

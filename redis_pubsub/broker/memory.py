@@ -122,6 +122,8 @@ class MemoryStore:
                 while len(channel.entries) > options.history_size:
                     channel.entries.popleft()
                 channel.entries_expire_at = time.monotonic() + options.history_ttl_s
+        if options.clears_history and draft.channel in self._channels:
+            self._channels[draft.channel].entries.clear()
         header = envelope.header(draft.channel, draft.header, draft.raw)
         data = wire.frame(header, draft.raw, position)
         self._send(draft.channel, data)

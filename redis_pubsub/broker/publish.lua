@@ -2,7 +2,7 @@
 -- history's order is the order every subscriber sees.
 --
 -- KEYS  meta, stream, versions, live; out of an outbox also: outbox, id
--- ARGV  1 header, 2 payload, 3 history size, 4 history ttl, 5 meta ttl, 6 epoch to begin
+-- ARGV  1 header, 2 payload, 3 history size, 4 history ttl (both 0: forget it), 5 meta ttl, 6 epoch to begin
 --       with, 7 row, 8 version, 9 PUBLISH or SPUBLISH, 10 '1' to join a history that there
 --       is and begin none; out of an outbox also, else '': 11 its name, 12 fencing number,
 --       13 holder, 14 the message's number in the outbox, 15 the message's id; 16 and 17
@@ -88,8 +88,10 @@ if size > 0 then
   redis.call('HINCRBY', meta, 's', 1)
   redis.call('EXPIRE', meta, meta_ttl)
   redis.call('EXPIRE', stream, ttl)
-elseif from_outbox then
-  redis.call('SET', KEYS[6], '', 'EX', ID_TTL)
+else
+  -- Kept for no time at all: nor is what was kept before.
+  if ttl == 0 then redis.call('DEL', stream) end
+  if from_outbox then redis.call('SET', KEYS[6], '', 'EX', ID_TTL) end
 end
 
 redis.call(ARGV[9], live,

@@ -32,6 +32,11 @@ def check_references(sound: Sound) -> Iterator[CheckMessage]:
         _, problem = load(path)
         if problem:
             yield unreachable("E006", at("authorize_method"), path, problem)
+    path = sound.live.get("personal_channels", "")
+    if path:
+        _, problem = load(path)
+        if problem:
+            yield unreachable("E006", at("live", "personal_channels"), path, problem)
     yield from _labels(sound.texts("publishable_models"), at("publishable_models"))
     for pattern, options in sound.channels.items():
         place = at("channels", pattern, "models")

@@ -107,7 +107,7 @@ def _channel(pattern: str, options: dict[str, Any]) -> Iterator[CheckMessage]:
                 f"{at(*path, key)} is {options[key]!r}.",
                 f"Write one of {listed(map(repr, choices))}.",
             )
-    for key in ("history_size", "leave_delay_s"):
+    for key in ("history_size", "leave_delay_s", "replay"):
         if options.get(key, 0) < 0:
             yield _too_small(0, *path, key)
     if options.get("history_ttl_s", 1) < 1:

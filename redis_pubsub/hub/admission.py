@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .feeds import Feed
     from .hub import Hub
 
+_FROM_THE_FIRST = Position("", 0)
 LOG_KEPT_S = 1.0
 """How long a log outlives the last admission: a storm comes back over seconds."""
 
@@ -36,6 +37,7 @@ class Admission:
         self._channel = channel
         self._feed: Feed | None = None
         self._since: Position | None = None
+        self._replay = 0
         self._is_skipped = False
 
     async def __aenter__(self) -> Admission:
@@ -63,20 +65,24 @@ class Admission:
             self.close()
             raise
 
-    async def prepare(self, since: Position | None = None, *, begins: bool = False) -> None:
+    async def prepare(
+        self, since: Position | None = None, *, begins: bool = False, replay: int = 0
+    ) -> None:
         """Find out what the listener has missed.
 
         Args:
             since: The last position it saw; ``None`` if it only wants to know the top.
             begins: Begin a history where there is none: messages to come will have one.
+            replay: Without ``since``: how many of the last messages it is to get.
 
         Raises:
             BrokerUnavailable: The stream could not be read.
             PositionLost: The channel breaks faster than it can be read.
         """
         assert self._feed is not None, "open() comes first"
-        self._since = since
-        await self._hub.catch_up.fill(self._feed, since, begins)
+        self._since, self._replay = since, replay
+        wanted = _FROM_THE_FIRST if since is None and replay else since
+        await self._hub.catch_up.fill(self._feed, wanted, begins)
 
     def skip(self) -> None:
         """Instead of `prepare`: the listener does not care where the channel stands."""
@@ -97,7 +103,7 @@ class Admission:
         log = feed.log
         if log is None or not log.is_read:
             raise PositionLost(self._channel)
-        past = log.past(self._since)
+        past = log.past(self._since, replay=self._replay)
         known = feed.position
         is_ahead = past.position is not None and (
             known is None

@@ -18,7 +18,8 @@ class Past:
     Attributes:
         position: Where the channel stands; ``None`` if it has no history.
         missed: What came after the position that was asked for, oldest first, every
-            offset once; empty if it was not recovered.
+            offset once; empty if it was not recovered. Where none was asked for, the last
+            messages, if those were.
         is_recovered: Whether ``missed`` is proven to be everything.
     """
 
@@ -104,14 +105,14 @@ class Log:
             return False
         return since.offset >= self.start or self._is_all
 
-    def past(self, since: Position | None) -> Past:
+    def past(self, since: Position | None, *, replay: int = 0) -> Past:
         """What a listener at a position has missed.
 
         Source: the recovery rule of the Centrifuge protocol: the epoch is the same (or
         unknown to the client), and what is known joins the client's offset to the top.
         """
         if since is None:
-            return Past(self.position, [], False)
+            return Past(self.position, self._messages[-replay:] if replay else [], False)
         is_recovered = (
             bool(self.epoch)
             and since.epoch in ("", self.epoch)

@@ -12,7 +12,7 @@ from django.db import models, router
 
 from ..exceptions import InvalidChannelName
 from ..hooks import hooks
-from ..messages import UPDATE, check_channel_name
+from ..messages import UPDATE, Message, Position, check_channel_name
 from ..options import CHANNEL_NAME_MAX
 from ..querysets import SubscriptionRows
 
@@ -155,6 +155,42 @@ class Channel(models.Model):
             self.name, by=by
         )
         return present
+
+    def history(
+        self,
+        *,
+        limit: int = 100,
+        since: Position | None = None,
+        reverse: bool = False,
+    ) -> list[Message]:
+        """What the channel keeps; see `redis_pubsub.history`."""
+        found: list[Message] = hooks.history(
+            self.name, limit=limit, since=since, reverse=reverse
+        )
+        return found
+
+    async def ahistory(
+        self,
+        *,
+        limit: int = 100,
+        since: Position | None = None,
+        reverse: bool = False,
+    ) -> list[Message]:
+        """`history` for coroutines."""
+        found: list[Message] = await hooks.ahistory(
+            self.name, limit=limit, since=since, reverse=reverse
+        )
+        return found
+
+    def last(self) -> Message | None:
+        """The last message that the channel keeps; see `redis_pubsub.last`."""
+        found: Message | None = hooks.last(self.name)
+        return found
+
+    async def alast(self) -> Message | None:
+        """`last` for coroutines."""
+        found: Message | None = await hooks.alast(self.name)
+        return found
 
     async def asubscribe(self, subscriber: AbstractBaseUser) -> Subscription:
         """`subscribe` for coroutines."""

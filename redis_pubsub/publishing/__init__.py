@@ -13,16 +13,16 @@ from django.db import DEFAULT_DB_ALIAS, models
 
 from ..conf import get_config
 from ..engine import current_engine
-from ..exceptions import BrokerUnavailable
 from ..hooks import hooks
-from ..messages import UPDATE, Draft, Position
+from ..messages import Draft, Position
 from ..models import Channel
 from ..models.publishable import uses_outbox
 from . import transactions
 from .control import announce_subscribers
-from .drafts import draft_of_instance, draft_of_payload
+from .drafts import draft_of_instance, drafts_of
+from .histories import ahistory, alast, history, last
 from .present import apresence, presence
-from .publisher import publisher
+from .sending import refuse_on_loop, send
 
 __all__ = ["apublish", "connect", "publish"]
 
@@ -34,6 +34,7 @@ def publish(
     event: str = "",
     exclude: str = "",
     history: bool = True,
+    expire_s: int | None = None,
     using: str = DEFAULT_DB_ALIAS,
     strict: bool = False,
 ) -> None:
@@ -53,6 +54,9 @@ def publish(
         history: ``False`` for what is of no use later, as "is typing": sent, never kept,
             whatever the channel keeps, and past the outbox. A model instance is kept in
             any case.
+        expire_s: Keep it for so long, whatever the channel option says: the last message
+            at least, as long as nothing newer comes. 0 keeps nothing, and forgets what the
+            channel has kept so far.
         using: The database whose transaction is waited for.
         strict: Raise `BrokerUnavailable` if Redis fails and no transaction is open. Without
             effect where the outbox is on: nothing is lost.
@@ -64,8 +68,8 @@ def publish(
         RuntimeError: Called on a running event loop; use `apublish`.
         DatabaseError: It could not be written to the outbox.
     """
-    _refuse_on_loop()
-    draft = _draft(channel, payload, event, exclude, history)
+    refuse_on_loop("publish")
+    draft = _draft(channel, payload, event, exclude, history, expire_s)
     is_row = isinstance(payload, models.Model)
     outbox = uses_outbox(type(payload)) if is_row else history and get_config().outbox
     transactions.after_commit(draft, using, strict=strict, outbox=outbox)
@@ -78,6 +82,7 @@ async def apublish(
     event: str = "",
     exclude: str = "",
     history: bool = True,
+    expire_s: int | None = None,
     strict: bool = False,
 ) -> Position | None:
     """`publish` for coroutines. Waits for Redis; knows no transaction and no outbox.
@@ -89,53 +94,42 @@ async def apublish(
     Raises:
         BrokerUnavailable: Redis failed, and ``strict`` was asked for.
     """
+    arguments = channel, payload, event, exclude, history, expire_s
     if isinstance(payload, models.Model):
         engine = current_engine()
         run = engine.orm.run if engine else asyncio.to_thread
-        draft = await run(_draft, channel, payload, event, exclude, history)
+        draft = await run(_draft, *arguments)
     else:
-        draft = _draft(channel, payload, event, exclude, history)
-    engine = current_engine()
-    if engine is None:
-        return (await asyncio.to_thread(publisher.send, [draft], strict=strict))[0]
-    try:
-        return (await engine.hub.broker.publish([draft]))[0]
-    except BrokerUnavailable as error:
-        if strict:
-            raise
-        publisher.failed([draft], error)
-        return None
+        draft = _draft(*arguments)
+    return (await send([draft], strict=strict))[0]
 
 
 def _draft(
-    channel: str | Channel, payload: Any, event: str, exclude: str, history: bool
+    channel: str | Channel,
+    payload: Any,
+    event: str,
+    exclude: str,
+    history: bool,
+    expire_s: int | None,
 ) -> Draft:
-    name = channel if isinstance(channel, str) else channel.name
-    if isinstance(payload, models.Model):
-        return draft_of_instance(
-            get_config(), name, payload, event=event or UPDATE, exclude=exclude
-        )
-    return draft_of_payload(
-        get_config(), name, payload, event=event, exclude=exclude, history=history
+    (draft,) = drafts_of(
+        get_config(),
+        [channel if isinstance(channel, str) else channel.name],
+        payload,
+        event=event,
+        exclude=exclude,
+        history=history,
+        expire_s=expire_s,
     )
+    return draft
 
 
 def _publish_instance(
     channel: str, instance: models.Model, *, event: str, fields: Any, using: str
 ) -> None:
-    _refuse_on_loop()
+    refuse_on_loop("publish")
     draft = draft_of_instance(get_config(), channel, instance, event=event, fields=fields)
     transactions.after_commit(draft, using, outbox=uses_outbox(type(instance)))
-
-
-def _refuse_on_loop() -> None:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    raise RuntimeError(
-        "publish() would block the event loop; write `await apublish(...)` here"
-    )
 
 
 def connect() -> None:
@@ -144,3 +138,7 @@ def connect() -> None:
     hooks.announce_subscribers = announce_subscribers
     hooks.presence = presence
     hooks.apresence = apresence
+    hooks.history = history
+    hooks.ahistory = ahistory
+    hooks.last = last
+    hooks.alast = alast

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -12,26 +12,64 @@ from django.utils.functional import Promise
 
 from .. import codec
 from ..conf import Config
-from ..messages import Draft, Header, check_channel_name, new_header
+from ..messages import UPDATE, Draft, Header, check_channel_name, new_header
 from ..models import PublishableModel
 from ..models.publishable import serialize
 
 _MICROSECOND = 1_000_000
 
 
-def draft_of_payload(
+def drafts_of(
     config: Config,
-    channel: str,
+    channels: Sequence[str],
     payload: Any,
     *,
-    event: str,
+    event: str = "",
     exclude: str = "",
     history: bool = True,
-) -> Draft:
-    """A message with any JSON-able value; raises as `redis_pubsub.publish` does."""
-    raw = codec.encode(payload, _encode_lazy)
-    header = new_header(event, exclude=exclude)
-    return draft_of_raw(config, channel, raw, header, history=history)
+    expire_s: int | None = None,
+) -> list[Draft]:
+    """One value as a message for each of several channels, encoded once.
+
+    Args:
+        expire_s: Keep it for so long, whatever the options say; 0 forgets what is kept.
+
+    Raises:
+        ValueError: ``expire_s`` is negative, or given with ``history=False``.
+    """
+    if expire_s is not None and (expire_s < 0 or not history):
+        raise ValueError("expire_s is a number of seconds from 0, and needs history")
+    if isinstance(payload, models.Model):
+        event = event or UPDATE
+        first = draft_of_instance(
+            config, channels[0], payload, event=event, exclude=exclude
+        )
+        drafts = [first, *(_elsewhere(config, first, each) for each in channels[1:])]
+    else:
+        raw = codec.encode(payload, _encode_lazy)
+        drafts = [
+            draft_of_raw(
+                config, each, raw, new_header(event, exclude=exclude), history=history
+            )
+            for each in channels
+        ]
+    if expire_s is not None:
+        drafts = [_expiring(draft, expire_s) for draft in drafts]
+    return drafts
+
+
+def _elsewhere(config: Config, draft: Draft, channel: str) -> Draft:
+    """The message of a row for another channel."""
+    known = draft.header
+    header = new_header(known.event, model=known.model, pk=known.pk, exclude=known.exclude)
+    options = config.model_channel_options(check_channel_name(channel))
+    return replace(draft, channel=channel, header=header, options=options)
+
+
+def _expiring(draft: Draft, expire_s: int) -> Draft:
+    size = max(1, draft.options.history_size) if expire_s else 0
+    options = replace(draft.options, history_size=size, history_ttl_s=expire_s)
+    return replace(draft, options=options, joins_history=False)
 
 
 def draft_of_raw(

@@ -59,13 +59,19 @@ def after_commit(
         _enqueue(connection, draft, replaces)
 
 
-def all_after_commit(drafts: Sequence[Draft], using: str, *, outbox: bool) -> None:
-    """`after_commit` for many; into the outbox in one statement."""
+def all_after_commit(
+    drafts: Sequence[Draft], using: str, *, strict: bool = False, outbox: bool
+) -> None:
+    """`after_commit` for many: one statement for the outbox, one round trip to Redis."""
     if outbox and drafts and has_outbox(using):
         _keep(drafts, using)
+        return
+    connection = transaction.get_connection(using)
+    if not connection.in_atomic_block and connection.get_autocommit():
+        publisher.send(drafts, strict=strict)
     else:
         for draft in drafts:
-            after_commit(draft, using)
+            _enqueue(connection, draft, None)
 
 
 def _keep(drafts: Sequence[Draft], using: str, replaces: Hashable = None) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..engine import Engine
 from ..exceptions import InactiveSubscription
-from ..messages import check_channel_name
+from ..messages import Message, check_channel_name
 from .delivery import on_loop
 
 if TYPE_CHECKING:
@@ -117,13 +117,30 @@ class Reader:
         self.future, self._is_heard = future, False
         future.add_done_callback(self._ended)
         try:
-            await engine.hub.listen(self.channel_name, self)  # type: ignore[arg-type]
+            await self._hear(engine)
         except BaseException:
             future.cancel()
             raise
         self._is_heard = True
         manager.listening(self)
         return future
+
+    async def _hear(self, engine: Engine) -> None:
+        """Let the hub feed this reader, behind what its channel shows to who is new."""
+        listener: Any = self
+        replay = engine.config.model_channel_options(self.channel_name).replay
+        if not replay:
+            await engine.hub.listen(self.channel_name, listener)
+            return
+        async with engine.hub.admission(self.channel_name) as admission:
+            await admission.prepare(replay=replay)
+            past = admission.admit(listener)
+            mine = self.connection_id
+            self._replay([m for m in past.missed if not mine or m.header.exclude != mine])
+
+    def _replay(self, messages: list[Message]) -> None:
+        """Take what was said before this reader came."""
+        raise NotImplementedError
 
     def stop(self, error: Exception | None = None) -> None:
         """End the reader, from any thread; its future is done, or raises ``error``."""

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any
 
+from ..auth.personal import Personal
 from ..engine import Engine, borrow_engine, return_engine
 from ..exceptions import PubSubError, ReaderExists
 from ..frames import Framing, payload_frame
@@ -206,6 +207,62 @@ class SubscriptionManager:
             )
         self.add(*readers)
         return self._begin(self._start(readers))
+
+    def listen_to_personal_channels(
+        self,
+        user: AbstractBaseUser | None,
+        callback: Callback,
+        *,
+        session_key: str = "",
+    ) -> Awaitable[list[Reader]]:
+        """Hear what is sent to a user, his groups, his session and everybody, as
+        `redis_pubsub.publish_to` does and each live connection hears it. Starts at once.
+
+        Args:
+            user: ``None`` for nobody.
+            callback: Gets what is published.
+            session_key: Of Django's session, for what is sent to that.
+        """
+        return self._begin(
+            self._personal(
+                user,
+                session_key,
+                lambda name: ChannelReader(name, self).callback(callback),
+            )
+        )
+
+    def forward_personal_channels(
+        self,
+        ws: Any,
+        user: AbstractBaseUser | None,
+        *,
+        session_key: str = "",
+        framing: Framing = payload_frame,
+    ) -> Awaitable[list[Reader]]:
+        """`listen_to_personal_channels` without a callback: straight to the socket, as
+        `forward` does."""
+        return self._begin(
+            self._personal(
+                user,
+                session_key,
+                lambda name: FrameReader(
+                    name, ws.write_frames, framing, None, self, _is_full(ws)
+                ),
+            )
+        )
+
+    async def _personal(
+        self,
+        user: AbstractBaseUser | None,
+        session_key: str,
+        make: Callable[[str], Reader],
+    ) -> list[Reader]:
+        engine = await self.get_engine()
+        personal = Personal(engine.config.live_options.personal_channels, engine.orm)
+        names = await personal.channels(user, session_key)
+        readers = [make(name) for name in names if name not in self.readers]
+        self.add(*readers)
+        return await self._start(readers)
 
     def _begin(self, coroutine: Coroutine[Any, Any, Any]) -> Started:
         task = asyncio.ensure_future(coroutine)

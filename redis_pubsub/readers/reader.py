@@ -39,16 +39,22 @@ class ChannelReader(Reader):
     goes on. An exception is logged and the reader goes on.
 
     Args:
-        subscription: Whose channel, for whom.
+        subscription: Whose channel, for whom; or the channel's name, where the handler
+            decides by itself who may hear it.
         manager: Its owner.
     """
 
     framing = None
 
     def __init__(
-        self, subscription: Subscription, manager: SubscriptionManager | None = None
+        self,
+        subscription: Subscription | str,
+        manager: SubscriptionManager | None = None,
     ) -> None:
-        super().__init__(subscription.channel.name, subscription, manager)
+        if isinstance(subscription, str):
+            super().__init__(subscription, None, manager)
+        else:
+            super().__init__(subscription.channel.name, subscription, manager)
         self.callbacks: list[Callback] = []
         self._waiting: deque[Message] = deque()
         self._is_busy = False
@@ -80,6 +86,9 @@ class ChannelReader(Reader):
         if not self.callbacks and self._arrived is None:
             raise NoCallback(self.channel_name)
         return await super().listen()
+
+    def _replay(self, messages: list[Message]) -> None:
+        self.offer(messages)
 
     def offer(self, messages: list[Message]) -> None:
         """Called by the hub."""
@@ -286,6 +295,10 @@ class FrameReader(Reader):
             )
             self.write = self._tap.write
         return await super().listen()
+
+    def _replay(self, messages: list[Message]) -> None:
+        if messages:
+            self.write(b"".join(map(self.framing, messages)))
 
     def _leave(self) -> None:
         if self._tap is not None and self.engine is not None:

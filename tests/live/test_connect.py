@@ -10,9 +10,9 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.db import OperationalError
 
+from redis_pubsub.addresses import personal_channel, session_channel
 from redis_pubsub.auth.tokens import connection_token, sign, subscription_token
 from redis_pubsub.contrib.live import connecting
-from redis_pubsub.messages import personal_channel
 from tests.shop.models import Parcel
 
 from .client import subscribe
@@ -32,11 +32,12 @@ async def test_nobody_is_refused_for_good(serve_live):
 
 
 async def test_nobody_may_connect_where_the_site_says_so(live):
-    """§4, §7: id, version, ping and pong; no session, no ttl, no channels."""
+    """§4, §7: id, version, ping and pong; no session, no ttl; what is for everybody."""
     client = await live.connect(name="js", version="5.8.0", data={"v": 3})
 
     result = client.result_of_connect
-    assert set(result) == {"client", "version", "ping", "pong"}
+    assert set(result) == {"client", "version", "ping", "pong", "subs"}
+    assert list(result["subs"]) == ["broadcast"]
     assert result["ping"] == 25 and result["pong"] is True and result["version"]
     other = await live.connect()
     assert other.result_of_connect["client"] != result["client"]
@@ -49,7 +50,7 @@ async def test_a_token_of_the_sites_own_says_who_connects(live, user):
     result = await client.result("connect", token=connection_token(user, ttl_s=900))
 
     assert result["expires"] is True and 890 < result["ttl"] <= 900
-    assert list(result["subs"]) == [personal_channel(str(user.pk))]
+    assert list(result["subs"]) == [personal_channel(str(user.pk)), "broadcast"]
 
 
 async def test_a_token_without_an_end_needs_no_refresh(live, user):
@@ -149,7 +150,7 @@ async def test_a_token_comes_on_any_way(live, user, drf_token, way):
 
     result = await client.result("connect", **request.get(way, {}))
 
-    assert list(result["subs"]) == [personal_channel(str(user.pk))]
+    assert list(result["subs"]) == [personal_channel(str(user.pk)), "broadcast"]
 
 
 async def test_other_stand_ins_are_not_believed(live, user, session_cookie):
@@ -158,7 +159,7 @@ async def test_other_stand_ins_are_not_believed(live, user, session_cookie):
 
     result = await client.result("connect", headers={"Cookie": session_cookie})
 
-    assert "subs" not in result
+    assert list(result["subs"]) == ["broadcast"]
 
 
 async def test_a_session_lets_its_user_in_from_our_own_pages(live, user, session_cookie):
@@ -167,7 +168,9 @@ async def test_a_session_lets_its_user_in_from_our_own_pages(live, user, session
     cookie = {"Cookie": session_cookie}
     client = await live.open(headers=cookie, origin=live.url)
     result = await client.result("connect")
-    assert list(result["subs"]) == [personal_channel(str(user.pk))]
+    key = session_cookie.partition("=")[2]
+    own = [session_channel(key), personal_channel(str(user.pk)), "broadcast"]
+    assert list(result["subs"]) == own
     assert "expires" not in result
 
     for headers in (cookie, {**cookie, "Origin": "https://evil.example"}):
@@ -178,7 +181,8 @@ async def test_a_session_lets_its_user_in_from_our_own_pages(live, user, session
     user.is_active = False
     await user.asave()
     client = await live.open(headers=cookie, origin=live.url)
-    assert "subs" not in await client.result("connect")
+    result = await client.result("connect")
+    assert personal_channel(str(user.pk)) not in result["subs"]
 
 
 async def test_a_foreign_page_gets_no_socket(live):

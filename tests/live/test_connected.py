@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from redis_pubsub.addresses import personal_channel
 from redis_pubsub.auth.tokens import connection_token, sign
 from redis_pubsub.contrib.live import connecting
-from redis_pubsub.messages import personal_channel
 
 from .client import datas, subscribe
 from .conftest import KEY
@@ -70,6 +70,8 @@ async def test_each_command_gets_one_reply_the_connects_before_all(live, user):
 async def test_many_subscriptions_cost_one_query(live, user, chat, queries):
     """Connect and a hundred subscribes in one frame: the user, and one query for rows."""
     token = connection_token(user)
+    # Once in a while somebody asks whether the site has groups at all.
+    await live.connect(user)
     client = await live.open()
     queries.clear()
     wishes = [subscribe("chat"), *(subscribe(f"private:{n}") for n in range(99))]
@@ -109,7 +111,7 @@ async def test_what_the_own_channel_brought_meanwhile_comes_with_the_reply(live,
 
     client = await live.connect(user, subs={mine: position, "room:1": position})
 
-    assert list(client.result_of_connect["subs"]) == [mine]
+    assert list(client.result_of_connect["subs"]) == [mine, "broadcast"]
     subscription = client.result_of_connect["subs"][mine]
     assert subscription["was_recovering"] and subscription["recovered"]
     assert subscription["offset"] == 1 and datas(subscription["publications"]) == [1, 2]
@@ -132,7 +134,8 @@ async def test_a_strict_hook_does_not_shut_everybody_out(serve_live, user):
 
     client = await live.connect(user)
 
-    assert list(client.result_of_connect["subs"]) == [personal_channel(str(user.pk))]
+    own = [personal_channel(str(user.pk)), "broadcast"]
+    assert list(client.result_of_connect["subs"]) == own
     assert await client.error("subscribe", channel="room:1") == 103
 
 

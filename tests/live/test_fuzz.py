@@ -14,7 +14,7 @@ from google.protobuf.internal.decoder import _DecodeVarint32
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from redis_pubsub.auth import authorize
+from redis_pubsub.auth import authorize, personal
 from redis_pubsub.auth.tokens import sign
 from redis_pubsub.conf import get_config
 from redis_pubsub.contrib.live import connecting, on_message, review, rpc
@@ -105,6 +105,7 @@ async def server(settings, monkeypatch, caplog):
     }
     monkeypatch.setattr(connecting, "_active_user", lambda pk: USER if pk == "7" else None)
     monkeypatch.setattr(authorize, "_rows", lambda user, channels: {})
+    monkeypatch.setattr(personal, "_has_groups", lambda: False)
     monkeypatch.setattr(review, "_active_users", lambda pks: {"7": USER})
 
     @rpc("echo")

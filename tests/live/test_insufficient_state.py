@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from redis_pubsub.messages import personal_channel
+from redis_pubsub.addresses import personal_channel
 from redis_pubsub.publishing import publish
 
 from .client import datas

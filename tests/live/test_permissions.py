@@ -8,10 +8,10 @@ import pytest
 from django.db import OperationalError
 
 from redis_pubsub import adisconnect, arefresh
+from redis_pubsub.addresses import personal_channel
 from redis_pubsub.auth.tokens import connection_token, subscription_token
 from redis_pubsub.contrib.live import connecting
 from redis_pubsub.engine import CONTROL_CHANNEL
-from redis_pubsub.messages import personal_channel
 from redis_pubsub.models import Channel
 
 pytestmark = pytest.mark.django_db(transaction=True)

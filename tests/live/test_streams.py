@@ -9,6 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from redis_pubsub.contrib.live import streams
+from redis_pubsub.contrib.live.protocol.session import State
 from redis_pubsub.contrib.websockets.server import site_application
 from redis_pubsub.exceptions import BrokerUnavailable
 from redis_pubsub.publishing.control import adisconnect
@@ -78,7 +79,7 @@ async def test_server_sent_events_begin_at_once(live):
 
 
 @pytest.mark.parametrize("kind", ["http_stream", "sse"])
-async def test_a_proxy_of_http_1_0_gets_no_chunks(live, kind):
+async def test_a_proxy_of_http_1_0_gets_no_chunks(live, kind, until):
     """The end of the connection ends the stream."""
     raw = await Raw.open(live)
     if kind == "sse":
@@ -89,6 +90,7 @@ async def test_a_proxy_of_http_1_0_gets_no_chunks(live, kind):
         await raw.request("POST", path, body=CONNECT, version="1.0")
     assert raw.status == 200 and "transfer-encoding" not in raw.headers
     (connection,) = live.connections
+    await until(lambda: connection.session.state is State.CONNECTED)
     await adisconnect(client=connection.id)
 
     lines = (await raw.rest()).splitlines()

@@ -192,6 +192,7 @@ async def _check(connection: Connection, channel: str, action: str) -> ChannelOp
             channel,
             action,
             is_subscribed=channel in connection.session.channels,
+            session_key=connection.credentials.session_key,
             connection=connection.id,
         )
     except Exception:

@@ -19,6 +19,7 @@ from ...exceptions import PoolBusy
 from ...web.handshake import Credentials
 from .entering import Entering, Entry
 from .expiries import ttl_s
+from .personal import own_channels
 from .protocol.commands import Command, ConnectRequest, SubscribeRequest
 from .protocol.results import (
     ConnectResult,
@@ -90,9 +91,15 @@ async def connect(connection: Connection, command: Command) -> None:
 async def _admit(
     connection: Connection, command: Command, request: ConnectRequest, identity: Identity
 ) -> None:
+    try:
+        own = await own_channels(connection)
+    except Exception:
+        connection.server.engine.metrics.count("auth_unavailable")
+        logger.exception("what a connection hears without asking could not be found out")
+        raise Refused(Errors.INTERNAL) from None
     entries = [
         Entry(channel, request.subs.get(channel) or SubscribeRequest(), is_server_side=True)
-        for channel in connection.server.own_channels(connection)
+        for channel in own
     ]
     async with Entering(connection, entries) as entering:
         await entering.prepare()
@@ -108,6 +115,7 @@ async def _admit(
         result = _result(connection, request, identity, subs)
         connection.session.connected(command, result)
         connection.flush()
+        connection.replay(entries)
     connection.connected()
     connection.expire("", identity.expires_at)
     await connection.entered(entries)

@@ -209,6 +209,14 @@ class Connection:
             hub.taps.forget(tap)
         hub.leave(channel, line)
 
+    def replay(self, entries: Sequence[Entry]) -> None:
+        """Send what channels show to whoever is new, behind what the client was told of
+        where it begins, and before anything live."""
+        for entry in entries:
+            for message in entry.replayed:
+                if message.header.exclude != self.id:
+                    self.line.outlet.write(self.line.form.publication(message))
+
     async def entered(self, entries: Sequence[Entry]) -> None:
         """Be there: in the channels' presence, and told of others. The client knows by
         now that it is subscribed."""

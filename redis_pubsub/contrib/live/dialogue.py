@@ -85,6 +85,7 @@ async def _subscribe(connection: Connection, commands: list[Command]) -> None:
             else:
                 session.not_subscribed(command, entry.channel, outcome)
         connection.flush()
+        connection.replay(entered)
     if server.changes != changes and connection.user_id:
         # What was granted may have been taken back between the two.
         entirely = server.refreshes != refreshes

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from ...auth.tokens import Claims, ExpiredToken, InvalidToken, verify
 from ...codes import Code, Disconnects, Errors
 from ...exceptions import BrokerUnavailable, PositionLost
 from ...hub import Admission, Past
-from ...messages import Position
+from ...messages import Message, Position
 from ...options import ChannelOptions
 from .expiries import ttl_s
 from .protocol.commands import SubscribeRequest
@@ -60,6 +61,7 @@ class Entry:
     by_token: bool = False
     begins: bool = False
     admission: Admission | None = None
+    replayed: Sequence[Message] = ()
 
     @property
     def since(self) -> Position | None:
@@ -155,11 +157,16 @@ class Entering:
         if entry.expires_at:
             result.expires = True
             result.ttl = ttl_s(entry.expires_at)
+        if past.position is not None and not entry.wish.recover:
+            entry.replayed = past.missed
         if past.position is None or not is_positioned:
             return result
         result.positioned = True
         result.recoverable = entry.is_recoverable
         result.epoch, result.offset = past.position.epoch, past.position.offset
+        if entry.replayed:
+            # It is as if the client had been there since just before them.
+            result.offset = entry.replayed[0].position.offset - 1
         if past.is_recovered:
             result.recovered = True
             mine = self._connection.id
@@ -212,6 +219,7 @@ class Entering:
             grants = await self._server.authorizer.grants(
                 connection.user,
                 [(entry.channel, entry.wish.token) for entry in asking],
+                session_key=connection.credentials.session_key,
                 connection=connection.id,
             )
         except Exception:
@@ -242,8 +250,9 @@ class Entering:
         try:
             self._stack.callback(admission.close)
             await admission.open()
-            if entry.wants_position:
-                await admission.prepare(entry.since, begins=entry.begins)
+            replay = 0 if entry.wish.recover else entry.options.replay
+            if entry.wants_position or replay:
+                await admission.prepare(entry.since, begins=entry.begins, replay=replay)
             else:
                 admission.skip()
         except (BrokerUnavailable, PositionLost) as error:

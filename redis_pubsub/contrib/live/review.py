@@ -11,6 +11,7 @@ from django.contrib.auth import get_user_model
 
 from ...codes import Disconnects
 from ...readers.live import USERS_PER_QUERY, LiveSubscriptions
+from .personal import refresh_own_channels
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -114,7 +115,10 @@ class Review:
             if heard.is_confirmed and not heard.is_server_side
         }
         grants = await self._server.authorizer.grants(
-            user, [(channel, "") for channel in asked], connection=connection.id
+            user,
+            [(channel, "") for channel in asked],
+            session_key=connection.credentials.session_key,
+            connection=connection.id,
         )
         for (channel, heard), grant in zip(asked.items(), grants, strict=True):
             if heard.by_token and (grant.is_allowed or grant.by_row):
@@ -124,6 +128,7 @@ class Review:
                 heard.by_row = grant.by_row
             else:
                 _end(connection, channel, heard)
+        await refresh_own_channels(connection)
 
     async def _close(self) -> None:
         if self._task is not None:

@@ -10,7 +10,6 @@ from ... import __version__
 from ...auth import Authorizer
 from ...codes import Code
 from ...engine import ControlEvent, Engine
-from ...messages import personal_channel
 from ...web.connections import Connections
 from ...web.handshake import Gatekeeper
 from .attendance import Attendance
@@ -103,10 +102,6 @@ class LiveServer:
     def users(self) -> list[str]:
         """Who is connected here, by primary key as text."""
         return [user for user in self._users if user]
-
-    def own_channels(self, connection: Connection) -> list[str]:
-        """What a connection hears without asking."""
-        return [personal_channel(connection.user_id)] if connection.user else []
 
     # -- what other processes say --------------------------------------------------------
 

@@ -202,9 +202,9 @@ def test_a_database_that_is_older_than_redis_catches_up(world, kept, counted):
 
 def _draft(word):
     from redis_pubsub.conf import get_config
-    from redis_pubsub.publishing.drafts import draft_of_payload
+    from redis_pubsub.publishing.drafts import drafts_of
 
-    return draft_of_payload(get_config(), "room", word, event="")
+    return drafts_of(get_config(), ["room"], word)[0]
 
 
 def test_what_cannot_be_sent_is_parked_at_once(world, kept, settings, counted, caplog):

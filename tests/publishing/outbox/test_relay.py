@@ -17,7 +17,7 @@ from redis_pubsub.broker import Read
 from redis_pubsub.conf import get_config
 from redis_pubsub.engine import Engine
 from redis_pubsub.models import OutboxMessage
-from redis_pubsub.publishing.drafts import draft_of_payload
+from redis_pubsub.publishing.drafts import drafts_of
 from redis_pubsub.publishing.outbox import relay, rows, state
 from redis_pubsub.publishing.outbox.relay import Relay, Round
 from redis_pubsub.publishing.publisher import publisher
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "othe
 def leave(*words, using="default", channel="room"):
     """Messages that a process committed and did not publish."""
     config = get_config()
-    drafts = [draft_of_payload(config, channel, word, event="") for word in words]
+    drafts = [drafts_of(config, [channel], word)[0] for word in words]
     rows.write(drafts, using)
 
 

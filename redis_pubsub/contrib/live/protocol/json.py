@@ -10,7 +10,7 @@ from msgspec import Raw
 from ....codes import Code
 from ....messages import Message
 from .commands import Command
-from .results import Result, tags
+from .results import Result, SubscribePush, SubscribeResult, tags
 
 SEPARATOR = b"\n"
 PING = b"{}"
@@ -95,6 +95,14 @@ def presence_push(channel: str, kind: str, info: bytes) -> bytes:
         encode(channel),
         kind.encode(),
         info,
+    )
+
+
+def subscribe_push(channel: str, result: SubscribeResult) -> bytes:
+    """The server has subscribed the client to a channel."""
+    return b'{"push":{"channel":%s,"subscribe":%s}}' % (
+        encode(channel),
+        encode(SubscribePush.of_result(result)),
     )
 
 

@@ -18,7 +18,7 @@ from ....messages import Message
 from . import commands, schema
 from .commands import Command
 from .json import BadRequest, encode
-from .results import Result, tags
+from .results import Result, SubscribePush, SubscribeResult, tags
 
 SEPARATOR = b""
 PING = b"\x00"
@@ -94,6 +94,14 @@ def presence_push(channel: str, kind: str, info: bytes) -> bytes:
     message = schema.Reply()
     message.push.channel = channel
     _fill_info(getattr(message.push, kind).info, info)
+    return _delimited(message.SerializeToString())
+
+
+def subscribe_push(channel: str, result: SubscribeResult) -> bytes:
+    """The server has subscribed the client to a channel."""
+    message = schema.Reply()
+    message.push.channel = channel
+    _fill(message.push.subscribe, SubscribePush.of_result(result))
     return _delimited(message.SerializeToString())
 
 

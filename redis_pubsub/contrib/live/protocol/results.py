@@ -48,6 +48,19 @@ class SubscribeResult(Struct, omit_defaults=True):
     was_recovering: bool = False
 
 
+class SubscribePush(Struct, omit_defaults=True):
+    """The server has subscribed the client: what `SubscribeResult` says of that."""
+
+    recoverable: bool = False
+    epoch: str = ""
+    offset: int = 0
+    positioned: bool = False
+
+    @classmethod
+    def of_result(cls, result: SubscribeResult) -> SubscribePush:
+        return cls(result.recoverable, result.epoch, result.offset, result.positioned)
+
+
 class ConnectResult(Struct, omit_defaults=True):
     client: str
     version: str

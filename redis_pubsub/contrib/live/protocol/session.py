@@ -55,7 +55,7 @@ class Session:
 
     Args:
         form: How it is spoken.
-        channel_limit: Channels one connection may hear.
+        channel_limit: Channels the client may ask for.
 
     Attributes:
         state: How far it is.
@@ -137,11 +137,15 @@ class Session:
             wrong = Errors.BAD_REQUEST
         if wrong is None and wish.channel in self.channels:
             wrong = Errors.ALREADY_SUBSCRIBED
-        if wrong is None and len(self.channels) >= self._channel_limit:
+        if wrong is None and self._wished() >= self._channel_limit:
             wrong = Errors.LIMIT_EXCEEDED
         if wrong is None:
             self.channels[wish.channel] = Heard()
         return wrong
+
+    def _wished(self) -> int:
+        """How many channels the client has asked for."""
+        return sum(not heard.is_server_side for heard in self.channels.values())
 
     # -- what the client is told -----------------------------------------------------------
 
@@ -176,6 +180,11 @@ class Session:
         """A command was not carried out."""
         if command.id:
             self._out.append(self._form.codec.error(command.id, code))
+
+    def was_subscribed(self, channel: str, result: SubscribeResult) -> None:
+        """The server has begun a subscription by itself."""
+        self.channels[channel].is_confirmed = True
+        self._out.append(self._form.codec.subscribe_push(channel, result))
 
     def drop(self, channel: str, code: Code = Unsubscribes.SERVER) -> Heard | None:
         """The server ends a subscription.

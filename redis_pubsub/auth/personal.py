@@ -1,0 +1,158 @@
+"""What somebody hears without asking: his own channel, his session's, his groups',
+everybody's. A site extends it by a class of its own, ``live["personal_channels"]``."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from asgiref.sync import async_to_sync
+from django.apps import apps
+from django.utils.module_loading import import_string
+
+from ..addresses import (
+    KINDS,
+    Address,
+    address_of,
+    broadcast_channel,
+    group_channel,
+    personal_channel,
+    session_channel,
+)
+from ..conf import get_config
+from ..db import Orm
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+
+_GROUPS_LOOKED_FOR_S = 10.0
+
+
+class PersonalChannels:
+    """Which channels belong to whoever connects.
+
+    Subclass it, and name the subclass in ``REDIS_PUBSUB["live"]["personal_channels"]``, to
+    let connections hear more, or less::
+
+        class TeamChannels(PersonalChannels):
+            def channels(self, user, session_key):
+                channels = super().channels(user, session_key)
+                return [*channels, f"team:{user.team_id}"] if user else channels
+
+    A ``channels`` that is overridden may query, and may be ``async def``.
+    """
+
+    def channels(
+        self, user: AbstractBaseUser | None, session_key: str
+    ) -> Iterable[str] | Any:
+        """Without those of groups.
+
+        Args:
+            user: ``None`` for nobody.
+            session_key: Of Django's session; ``""`` where none came along.
+        """
+        channels = [session_channel(session_key)] if session_key else []
+        if user is not None:
+            channels.append(personal_channel(str(user.pk)))
+        return [*channels, broadcast_channel()]
+
+    def groups(self, user: AbstractBaseUser) -> Iterable[str]:
+        """Names of the groups whose channels a user hears. Queries."""
+        groups = getattr(user, "groups", None)
+        return groups.values_list("name", flat=True) if groups is not None else ()
+
+
+class Personal:
+    """Answers for one process.
+
+    Args:
+        path: Of the class; ``""`` for `PersonalChannels`.
+        orm: Runs queries.
+    """
+
+    def __init__(self, path: str, orm: Orm) -> None:
+        kind = _class(path)
+        self._channels: PersonalChannels = kind()
+        self._is_own = kind.channels is not PersonalChannels.channels
+        self._orm = orm
+        self._has_groups = False
+        self._looked_at = float("-inf")
+
+    async def channels(
+        self, user: AbstractBaseUser | None, session_key: str = ""
+    ) -> list[str]:
+        """What a connection hears without asking, each once.
+
+        A site without groups is asked for them once in a while, not for each connection.
+
+        Raises:
+            Exception: The database's, or the site's class's.
+        """
+        if not self._is_own:
+            found = self._channels.channels(user, session_key)
+        elif inspect.iscoroutinefunction(self._channels.channels):
+            found = await self._channels.channels(user, session_key)
+        else:
+            found = await self._orm.run(self._listed, user, session_key)
+        groups = [group_channel(name) for name in await self.groups(user)]
+        return list(dict.fromkeys([*found, *groups]))
+
+    async def groups(self, user: AbstractBaseUser | None) -> list[str]:
+        """The names of a user's groups."""
+        if user is None or not apps.is_installed("django.contrib.auth"):
+            return []
+        now = time.monotonic()
+        if not self._has_groups and now - self._looked_at < _GROUPS_LOOKED_FOR_S:
+            return []
+        self._looked_at = now
+        self._has_groups = self._has_groups or await self._orm.run(_has_groups)
+        if not self._has_groups:
+            return []
+        return await self._orm.run(lambda: list(self._channels.groups(user)))
+
+    def _listed(self, user: AbstractBaseUser | None, session_key: str) -> list[str]:
+        return list(self._channels.channels(user, session_key))
+
+
+def personal_channels(
+    user: AbstractBaseUser | AnonymousUser | None,
+    session_key: str | None = "",
+    *,
+    topic: str = "",
+) -> list[str]:
+    """What is for somebody, from the nearest to the widest: his session, he, his groups,
+    everybody; before them what the site's own class adds. Queries: for threads.
+
+    Args:
+        user: ``request.user``; ``None`` for nobody.
+        session_key: ``request.session.session_key``.
+        topic: What it is about; a channel with a topic is heard by who subscribes to it.
+    """
+    known: Any = user if user is not None and user.is_authenticated else None
+    hearer = _class(get_config().live_options.personal_channels)()
+    find = hearer.channels
+    if inspect.iscoroutinefunction(find):
+        find = async_to_sync(find)
+    found = [*find(known, session_key or "")]
+    if known is not None and apps.is_installed("django.contrib.auth"):
+        found += map(group_channel, hearer.groups(known))
+    addresses = sorted(filter(None, map(address_of, found)), key=_width)
+    names = [each._replace(topic=topic).channel for each in addresses]
+    others = [name for name in found if address_of(name) is None]
+    return list(dict.fromkeys(names if topic else [*others, *names]))
+
+
+def _width(address: Address) -> int:
+    return KINDS.index(address.kind)
+
+
+def _class(path: str) -> type[PersonalChannels]:
+    return import_string(path) if path else PersonalChannels
+
+
+def _has_groups() -> bool:
+    from django.contrib.auth.models import Group
+
+    return Group.objects.exists()

@@ -1,0 +1,114 @@
+"""What channels keep, for views, commands and coroutines."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from ..broker import FORWARD, REVERSE, History, Read
+from ..engine import current_engine
+from ..exceptions import PositionLost
+from ..messages import Message, Position, check_channel_name
+from .publisher import publisher
+from .sending import refuse_on_loop
+
+
+def history(
+    channel: str,
+    *,
+    limit: int = 100,
+    since: Position | None = None,
+    reverse: bool = False,
+) -> list[Message]:
+    """What a channel keeps, oldest first.
+
+    Args:
+        channel: Its name.
+        limit: How many at most.
+        since: Only what came after this position; with ``reverse``, before it.
+        reverse: Newest first.
+
+    Returns:
+        Messages: each has ``payload``, ``event``, ``position``, ``model``, ``pk``, ``id``
+        and ``header.sent_at``. None for a channel without history.
+
+    Raises:
+        PositionLost: ``since`` is of another life of the history.
+        BrokerUnavailable: Redis did not answer.
+        InvalidChannelName: The name is empty, too long or has control characters.
+        RuntimeError: Called on a running event loop; use `ahistory`.
+    """
+    read = _read_of(channel, limit, since, reverse)
+    return _messages(channel, since, _blocking([read], "history")[0])
+
+
+async def ahistory(
+    channel: str,
+    *,
+    limit: int = 100,
+    since: Position | None = None,
+    reverse: bool = False,
+) -> list[Message]:
+    """`history` for coroutines."""
+    read = _read_of(channel, limit, since, reverse)
+    return _messages(channel, since, (await _read([read]))[0])
+
+
+def last(*channels: str) -> Message | None:
+    """The last message that a channel keeps; of several channels, the first of them that
+    keeps any. One round trip.
+
+    ``last(*personal_channels(request))`` is what was last said to whoever asks: to his
+    session, to him, to his groups, or to everybody.
+
+    Raises:
+        BrokerUnavailable: Redis did not answer.
+        InvalidChannelName: A name is empty, too long or has control characters.
+        RuntimeError: Called on a running event loop; use `alast`.
+    """
+    return _first(_blocking([_last_of(channel) for channel in channels], "last"))
+
+
+async def alast(*channels: str) -> Message | None:
+    """`last` for coroutines."""
+    return _first(await _read([_last_of(channel) for channel in channels]))
+
+
+def _read_of(channel: str, limit: int, since: Position | None, reverse: bool) -> Read:
+    if limit < 1:
+        raise ValueError(f"a history is read from 1 message on, not {limit}")
+    return Read(
+        check_channel_name(channel),
+        since=since.offset if since else None,
+        limit=limit,
+        order=REVERSE if reverse else FORWARD,
+        begins=False,
+    )
+
+
+def _last_of(channel: str) -> Read:
+    return Read(check_channel_name(channel), limit=1, order=REVERSE, begins=False)
+
+
+def _messages(channel: str, since: Position | None, found: History) -> list[Message]:
+    if since is not None and since.epoch not in ("", found.position.epoch):
+        raise PositionLost(channel)
+    return found.messages
+
+
+def _first(histories: Sequence[History]) -> Message | None:
+    return next((found.messages[0] for found in histories if found.messages), None)
+
+
+def _blocking(reads: Sequence[Read], name: str) -> list[History]:
+    refuse_on_loop(name)
+    return publisher.broker().read(reads) if reads else []
+
+
+async def _read(reads: Sequence[Read]) -> list[History]:
+    if not reads:
+        return []
+    engine = current_engine()
+    if engine is None:
+        return await asyncio.to_thread(lambda: publisher.broker().read(reads))
+    return await engine.hub.broker.read(reads)
