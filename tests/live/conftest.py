@@ -62,7 +62,7 @@ class LiveSite:
 
 
 @pytest.fixture
-def serve_live(serve, settings, site):
+def serve_live(serve, settings, site, until):
     """Serve: ``site = await serve_live(procedures…, channels={…}, limits={…})``."""
 
     async def start(*procedures, live=None, channels=None, **values):
@@ -71,7 +71,10 @@ def serve_live(serve, settings, site):
             "channels": {**CHANNELS, **(channels or {})},
             **values,
         }
-        return LiveSite(await serve(*procedures))
+        live = LiveSite(await serve(*procedures))
+        # Once the control channel is heard everything is looked at again: before a test.
+        await until(lambda: live.server.changes)
+        return live
 
     return start
 
