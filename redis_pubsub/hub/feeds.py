@@ -114,6 +114,11 @@ class Group:
         self._changes += 1
         return True
 
+    def renew(self) -> None:
+        """Look up anew how each listener takes messages."""
+        self._takers = None
+        self._listeners = []
+
     def give(
         self, messages: list[Message], first: int, metrics: Metrics
     ) -> Generator[None, None, None]:

@@ -46,7 +46,7 @@ def drafts_of(
         )
         drafts = [first, *(_elsewhere(config, first, each) for each in channels[1:])]
     else:
-        raw = codec.encode(payload, _encode_lazy)
+        raw = encode_payload(payload)
         drafts = [
             draft_of_raw(
                 config, each, raw, new_header(event, exclude=exclude), history=history
@@ -157,6 +157,15 @@ def _version(instance: models.Model) -> int | None:
             f"hold a datetime or an integer from 0, not {value!r}"
         )
     return value
+
+
+def encode_payload(payload: Any) -> bytes:
+    """A value as JSON, lazy texts included.
+
+    Raises:
+        TypeError, InvalidPayload: See `codec.encode`.
+    """
+    return codec.encode(payload, _encode_lazy)
 
 
 def _encode_lazy(value: Any) -> Any:

@@ -78,12 +78,14 @@ class Route:
             raise web.HTTPServiceUnavailable(headers={"Retry-After": "1"})
         began = time.monotonic()
         user = await engine.part(Gatekeeper).admit(request, self._authenticate)
+        protocols, headers = await self.greet(request, user)
         socket = HandlerSocket(
             engine.config.limits,
             engine.metrics,
-            (*self._protocols, BEARER),
+            (*protocols, BEARER),
             self._max_message_bytes,
         )
+        socket.headers.update(headers)
         try:
             await socket.prepare(request)
         except ConnectionResetError:
@@ -95,6 +97,20 @@ class Route:
             connection.disconnect(ended)
         await connection.serve()
         return socket
+
+    async def greet(
+        self, request: web.Request, user: AbstractBaseUser | None
+    ) -> tuple[tuple[str, ...], dict[str, str]]:
+        """The subprotocols that are spoken with this client, and headers for it.
+
+        Raises:
+            web.HTTPException: It is not let in.
+        """
+        return self._protocols, {}
+
+    def describe(self) -> str:
+        """For the summary in the log: what there is to say besides the name."""
+        return ""
 
     def arguments(
         self, request: web.Request, user: AbstractBaseUser | None, manager: Any
@@ -110,6 +126,12 @@ class Route:
         if self._authenticate:
             keywords["user"] = user
         return params, keywords
+
+
+def as_route(value: Any) -> Route | None:
+    """A handler's route: the value itself, or of a class the one made for it."""
+    route = value if isinstance(value, Route) else getattr(value, "events", None)
+    return route if isinstance(route, Route) else None
 
 
 def _upgrade_required() -> web.Response:

@@ -69,6 +69,8 @@ class HandlerSocket(web.WebSocketResponse):
         self._inbox_bytes = 0
         self._receiver: asyncio.Future[None] | None = None
         self._is_over = False
+        # The code of our own close frame; 0 as long as none was sent.
+        self.closed_with = 0
         self._closing_task: asyncio.Task[bool] | None = None
         self._pump_task: asyncio.Task[Any] | None = None
 
@@ -146,6 +148,7 @@ class HandlerSocket(web.WebSocketResponse):
 
     def abandon(self, code: int, reason: str) -> None:
         """Close without waiting for anything: a close frame, then the end of it."""
+        self.closed_with = self.closed_with or code
         transport = self._outlet.shut() if self._outlet is not None else None
         if transport is not None:
             transport.write(frame(code.to_bytes(2, "big") + cut_reason(reason), 0x88))
@@ -172,6 +175,7 @@ class HandlerSocket(web.WebSocketResponse):
         return Closing(self)
 
     def _start_close(self, code: int, reason: bytes) -> None:
+        self.closed_with = self.closed_with or code
         # Nothing of ours may follow the close frame.
         if self._outlet is not None:
             self._outlet.shut()
