@@ -143,5 +143,5 @@ class Lifetime:
 def _close_code(connection: EventConnection) -> int:
     """Ours, else the client's; 1006 for a connection that was lost."""
     ws = connection.ws
-    code = ws.closed_with or ws.close_code
+    code = ws.closed_with or ws.left_with
     return code or (_LOST if ws.is_closing else WSCloseCode.INTERNAL_ERROR)
