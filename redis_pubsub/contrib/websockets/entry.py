@@ -90,12 +90,16 @@ def get_application(
 
 
 def get_runner_factory(
-    *, static_files: bool = False
+    *, static_files: bool = False, pages: bool = True
 ) -> Callable[[], Awaitable[web.AppRunner]]:
     """What ``deployment.py`` exports: gunicorn's aiohttp worker calls it after the fork.
 
     The runner it makes closes sockets before aiohttp stops to hear them, keeps request
     bodies as they were sent, and wakes at once on SIGTERM.
+
+    Args:
+        static_files: See `get_application`.
+        pages: ``False`` for a process of sockets alone: Django's pages are another's.
 
     Raises:
         HandlerConfigError: See `setup`; told here, before any worker serves.
@@ -104,11 +108,13 @@ def get_runner_factory(
     set_up_django()
     check_settings()
     from .discovery import load_handlers
-    from .server import make_runner, site_application
+    from .server import make_runner, site_application, socket_application
 
     handlers = load_handlers()
 
     async def application() -> web.AppRunner:
+        if not pages:
+            return make_runner(socket_application(handlers))
         return make_runner(site_application(handlers, static_files=static_files))
 
     return application
