@@ -11,10 +11,12 @@ from ..lazy import lazy
 
 if TYPE_CHECKING:
     from .capture import captured_messages, send_pending
+    from .events import EventClient
     from .server import RedisServer, find_redis_server
     from .site import PubSubSite, pubsub_site
 
 __all__ = [
+    "EventClient",
     "PubSubSite",
     "RedisServer",
     "captured_messages",
@@ -27,6 +29,7 @@ __all__ = [
 __getattr__ = lazy(
     __name__,
     {
+        "EventClient": "events",
         "PubSubSite": "site",
         "RedisServer": "server",
         "captured_messages": "capture",

@@ -25,9 +25,12 @@ from ..engine import Engine
 from ..publishing import apublish
 from ..web.keys import ENGINE
 from .capture import send_pending
+from .events import EventClient
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
+
+    from ..contrib.events import EventSocketHandler
 
 _HOST = "testserver"
 
@@ -78,6 +81,10 @@ class PubSubSite:
         url = f"http://{_HOST}{path}"
         return await self.http.ws_connect(url, headers=headers, **options)  # type: ignore[no-any-return]
 
+    async def connect_events(self, path: str, **options: Any) -> EventClient:
+        """`connect` to an event socket."""
+        return EventClient(await self.connect(path, **options))
+
     async def publish(self, channel: str, payload: Any, **options: Any) -> None:
         """`redis_pubsub.apublish`, raising where Redis fails."""
         await apublish(channel, payload, strict=True, **options)
@@ -89,7 +96,7 @@ class PubSubSite:
 
 @asynccontextmanager
 async def pubsub_site(
-    *handlers: Route, url: str | None = None, **values: Any
+    *handlers: Route | type[EventSocketHandler], url: str | None = None, **values: Any
 ) -> AsyncIterator[PubSubSite]:
     """Serve the site's handlers inside an asynchronous test.
 

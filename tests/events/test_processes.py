@@ -4,6 +4,7 @@ command without pages."""
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -30,7 +31,7 @@ def env(redis_server, prefix, tmp_path):
         "TEST_DATA": str(tmp_path),
         "TEST_RUN": "events",
         "REDIS_URL": redis_server.url,
-        "EVENTS_SETTINGS": repr({"prefix": prefix}),
+        "EVENTS_SETTINGS": json.dumps({"prefix": prefix}),
         "EVENTS_LOG": str(tmp_path / "events.log"),
     }
 
@@ -159,16 +160,8 @@ async def test_the_command_serves_sockets_alone(env):
         assert server.end() == 0, server.output
 
     port = free_port()
-    arguments = [
-        "--no-django",
-        "--workers",
-        "2",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    ]
-    with serving(*arguments, env=env) as server:
+    arguments = ("--workers", "2", "--host", "127.0.0.1", "--port", str(port))
+    with serving("--no-django", *arguments, env=env) as server:
         server.wait_for("Booting worker", times=2)
         async with client(port) as http:
             ws, _ = await join(http)
@@ -182,7 +175,7 @@ def test_the_port_is_the_command_lines_else_the_settings(env, source):
     """T-9: `--host` and `--port` go before `REDIS_PUBSUB["host"]` and `["port"]`."""
     of_settings, of_command = free_port(), free_port()
     values = {"host": "127.0.0.1", "port": of_settings}
-    env |= {"EVENTS_SETTINGS": repr(values)}
+    env |= {"EVENTS_SETTINGS": json.dumps(values)}
     arguments = ["--host", "localhost", "--port", str(of_command)]
     expected = {
         "command line": (arguments, f"http://localhost:{of_command}"),
@@ -209,7 +202,7 @@ def test_without_either_it_is_localhost_8000(settings):
 @pytest.mark.parametrize("count", ["1", "2"])
 def test_wrong_settings_end_the_command_with_another_status(env, values, said, count):
     """T-9: the seed printed a message and ended with 0."""
-    env |= {"EVENTS_SETTINGS": repr(values)}
+    env |= {"EVENTS_SETTINGS": json.dumps(values)}
 
     with serving("--no-django", "--workers", count, env=env) as server:
         assert server.wait() != 0, server.output

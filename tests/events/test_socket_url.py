@@ -33,7 +33,10 @@ def test_a_secure_page_has_secure_sockets(settings):
     """W-15: by HTTPS, and by Django's own header for proxies."""
     settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
-    assert url(HTTP_X_FORWARDED_PROTO="https") == "wss://testserver/room/1/"
+    assert (
+        url(HTTP_X_FORWARDED_PROTO="https", HTTP_HOST="localhost")
+        == "wss://localhost/room/1/"
+    )
     assert url(HTTP_X_FORWARDED_PROTO="http") == "ws://testserver/room/1/"
 
 
@@ -58,7 +61,7 @@ urlpatterns = _patterns()
 async def test_a_page_behind_a_tls_proxy_has_secure_sockets(
     serve, settings, site, trusted, expected
 ):
-    """W-15: a trusted proxy's headers say how the browser reached it; a stranger's do not."""
+    """W-15: a trusted proxy's headers say how it was reached; a stranger's do not."""
     settings.ROOT_URLCONF = __name__
     settings.ALLOWED_HOSTS = ["*"]
     settings.USE_X_FORWARDED_HOST = True

@@ -20,7 +20,8 @@ MODULE = "websockets"
 LISTS = ("handlerconf", "handlersconf")
 
 
-Served = Route | Procedure
+Served = Route | Procedure | type[Any]
+"""A class is one that has an event socket, see `as_route`."""
 
 
 def load_handlers() -> list[Served]:
