@@ -215,3 +215,40 @@ async def test_an_evil_origin_is_refused(serve):
     with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
         await served.connect("/x/", headers={"Origin": "https://evil.example"})
     assert refused.value.status == 403
+
+
+async def test_a_peer_that_answers_no_ping_is_given_up(serve, settings, site, until):
+    """W-11: its packets are lost, its connection is not closed: the heartbeat ends it."""
+    settings.REDIS_PUBSUB = site | {"limits": {"heartbeat_s": 0.2}}
+    socket = EventSocket("/x/")
+    book = Book(socket)
+    served = await serve(socket)
+    dead = await served.connect("/x/", autoping=False)
+    await until(lambda: book.opens)
+
+    await until(lambda: book.closes)
+    assert book.codes == [1006]
+    assert len(served.engine.part(Connections)) == 0
+    await dead.close()
+
+
+async def test_what_is_no_handshake_is_answered_as_http(serve, until):
+    """W-14: 426 to a plain GET, 400 to a broken handshake; hooks hear of neither."""
+    socket = EventSocket("/x/", protocols=["v1"])
+    book = Book(socket)
+    served = await serve(socket)
+
+    plain = await served.http.get(served.url + "/x/")
+    broken = await served.http.get(
+        served.url + "/x/", headers={"Upgrade": "websocket", "Connection": "Upgrade"}
+    )
+    assert (plain.status, plain.headers["Upgrade"], broken.status) == (
+        426,
+        "websocket",
+        400,
+    )
+    ws = await served.connect("/x/", protocols=["v9", "v1"])
+    assert ws.protocol == "v1"
+    await ws.close()
+    await until(lambda: book.closes)
+    assert len(book.opens) == 1

@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import msgspec
 import pytest
+from aiohttp import web
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import Permission
 
@@ -23,8 +24,12 @@ from redis_pubsub.contrib.events import (
     EventSocketHandler,
     event,
 )
+from redis_pubsub.contrib.events.connection import Ear
+from redis_pubsub.contrib.events.emitting import everywhere
 from redis_pubsub.contrib.websockets import setup, websocket
-from redis_pubsub.exceptions import HandlerConfigError
+from redis_pubsub.exceptions import BrokerUnavailable, HandlerConfigError
+from redis_pubsub.frames import payload_frame
+from redis_pubsub.web.outlet import Outlet
 
 HELLO = '{"event":"hello"}'
 
@@ -624,3 +629,96 @@ async def test_a_long_address_is_an_address(serve):
     await one.send_str(json.dumps(frame("say", 1)))
 
     assert await events(one) == await events(two) == [frame("said", 1)]
+
+
+async def test_a_message_is_framed_once_and_written_to_each(serve, until, monkeypatch):
+    """T-7: for fifty sockets one frame, and nothing between the hub and the outlet."""
+    framed = []
+
+    def counting(message):
+        framed.append(message.id)
+        return payload_frame(message)
+
+    monkeypatch.setattr(Ear, "framing", staticmethod(counting))
+    socket = EventSocket("/x/")
+    socket.on_open(lambda connection: connection.emit("ready"))
+    served = await serve(socket)
+    clients = await asyncio.gather(*(served.connect("/x/") for _ in range(50)))
+    for ws in clients:
+        await events(ws)
+    await socket.emit("first")
+    for ws in clients:
+        await events(ws)
+    framed.clear()
+    await socket.emit("second")
+    for ws in clients:
+        assert await events(ws) == [frame("second")]
+
+    assert len(framed) == 1
+    (group,) = served.engine.hub._feeds[everywhere("/x")].groups.values()
+    assert {take.__func__ for take in group._takers} == {Outlet.write}
+
+
+async def test_a_full_pool_and_a_lost_redis_are_told(serve, settings, site):
+    """Error 111 and 108, and the socket stays."""
+    settings.REDIS_PUBSUB = site | {"limits": {"db_waiting": 0}}
+    socket = EventSocket("/x/")
+    socket.on("plain")(lambda connection: None)
+
+    @socket.on("lost")
+    async def lost(connection):
+        raise BrokerUnavailable("Redis did not answer")
+
+    ws = await (await serve(socket)).connect("/x/")
+    for name in ("plain", "lost", "nothing"):
+        await ws.send_json(frame(name))
+
+    assert await events(ws, 3) == [
+        error(EventErrors.TOO_MANY_REQUESTS, "plain"),
+        error(EventErrors.NOT_AVAILABLE, "lost"),
+        error(EventErrors.UNKNOWN_EVENT, "nothing"),
+    ]
+
+
+async def test_what_is_held_for_an_open_hook_is_bounded(serve, settings, site):
+    """A hook that takes its time while much is emitted: the client is closed with 3008."""
+    settings.REDIS_PUBSUB = site | {"limits": {"send_buffer_bytes": 10_000}}
+    socket = EventSocket("/x/")
+    began, gate = asyncio.Event(), asyncio.Event()
+
+    @socket.on_open
+    async def slow(connection):
+        began.set()
+        await gate.wait()
+
+    served = await serve(socket)
+    ws = await served.connect("/x/")
+    await began.wait()
+    for _ in range(3):
+        await socket.emit("much", "x" * 6_000)
+
+    assert await ended(ws) == 3008
+    gate.set()
+    assert served.engine.metrics["slow_disconnects"] == 1
+
+
+async def test_an_application_of_ones_own_has_event_sockets(serve, site):
+    """T-10: `setup` below a path of another aiohttp application, beside its own routes."""
+    room = EventSocket("/room/{name}/")
+
+    @room.on("say")
+    async def say(socket, data):
+        await room.emit("said", data)
+
+    async def page(request):
+        return web.Response(text="own page")
+
+    outer = web.Application()
+    outer.router.add_get("/", page)
+    outer.add_subapp("/live/", setup(handlers=[room]))
+    served = await serve(app=outer)
+
+    assert await (await served.http.get(served.url)).text() == "own page"
+    ws = await served.connect("/live/room/a/")
+    await ws.send_json(frame("say", 1))
+    assert await events(ws) == [frame("said", 1)]

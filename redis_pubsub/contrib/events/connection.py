@@ -181,7 +181,8 @@ class Ear:
         self._held.append(data)
         self._held_bytes += len(data)
         if self._held_bytes > self._limit_bytes:
-            self._held.clear()
+            # Closed: what comes from now on is written to nobody.
+            self._held = None
             self._slow()
 
     def open(self) -> None:

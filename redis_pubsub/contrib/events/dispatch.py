@@ -83,6 +83,7 @@ class Dispatcher:
     ) -> None:
         """Whatever the handler raises, the socket stays open."""
         self._engine.metrics.count("events")
+        logger.debug("%s: %r of %s", handler.path, event, self._connection.id)
         try:
             value = handler.value(data) if isinstance(data, Raw) else data
             if not await self._may(handler, subject, value):

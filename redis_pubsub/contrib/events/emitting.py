@@ -45,7 +45,8 @@ def of_client(path: str, client: str) -> str:
 
 
 def _channel(path: str, kind: str, whose: str) -> str:
-    name = f"event:{path}{kind}{whose}"
+    # No path and no parameter has a zero byte in it: two addresses never share a name.
+    name = f"event:{kind}{path}\0{whose}"
     if len(name) > _LONGEST:
         name = f"event:{kind}{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()}"
     return reserved_channel(name)
