@@ -722,3 +722,27 @@ async def test_an_application_of_ones_own_has_event_sockets(serve, site):
     ws = await served.connect("/live/room/a/")
     await ws.send_json(frame("say", 1))
     assert await events(ws) == [frame("said", 1)]
+
+
+async def test_a_client_that_was_let_in_is_written_to_directly(serve, until):
+    """What was held while its hook ran comes first; after that nothing stands between."""
+    socket = EventSocket("/x/")
+    began, gate = asyncio.Event(), asyncio.Event()
+
+    @socket.on_open
+    async def wait(connection):
+        began.set()
+        await gate.wait()
+
+    served = await serve(socket)
+    ws = await served.connect("/x/")
+    await began.wait()
+    (group,) = served.engine.hub._feeds[everywhere("/x")].groups.values()
+    await socket.emit("early")
+    await until(lambda: group._takers)
+    gate.set()
+    assert await events(ws) == [frame("early")]
+    await socket.emit("late")
+
+    assert await events(ws) == [frame("late")]
+    assert {take.__func__ for take in group._takers} == {Outlet.write}
