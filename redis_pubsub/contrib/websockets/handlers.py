@@ -130,8 +130,9 @@ class Route:
 
 def as_route(value: Any) -> Route | None:
     """A handler's route: the value itself, or of a class the one made for it."""
-    route = value if isinstance(value, Route) else getattr(value, "events", None)
-    return route if isinstance(route, Route) else None
+    if isinstance(value, type):
+        value = getattr(value, "events", None)
+    return value if isinstance(value, Route) else None
 
 
 def _upgrade_required() -> web.Response:

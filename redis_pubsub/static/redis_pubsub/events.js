@@ -2,6 +2,9 @@
 
 const OPEN_LONG_ENOUGH_MS = 5_000; // a shorter visit does not count as success
 const DONE = 1000; // the server has closed on purpose
+// Under names that no event can have.
+const STATE = Symbol("state");
+const MESSAGE = Symbol("message");
 
 function complain(error) {
   (globalThis.reportError ?? console.error)(error);
@@ -108,11 +111,11 @@ class EventSocket {
   }
 
   onState(callback) {
-    return this.#listeners.on(EventSocket, callback);
+    return this.#listeners.on(STATE, callback);
   }
 
   onMessage(callback) {
-    return this.#listeners.on(Listeners, callback);
+    return this.#listeners.on(MESSAGE, callback);
   }
 
   bind(name) {
@@ -132,7 +135,7 @@ class EventSocket {
   #become(state) {
     if (state === this.#state) return;
     this.#state = state;
-    this.#listeners.tell(EventSocket, state);
+    this.#listeners.tell(STATE, state);
   }
 
   #open() {
@@ -162,7 +165,7 @@ class EventSocket {
     const event = frame?.event;
     // Nobody but this file says that the socket opens or closes.
     if (typeof event !== "string" || event === "open" || event === "close") {
-      this.#listeners.tell(Listeners, text);
+      this.#listeners.tell(MESSAGE, text);
     } else this.#listeners.tell(event, frame.data ?? {});
   }
 
