@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from django.contrib.auth.models import User
 from django.test import TestCase
 
@@ -69,3 +71,25 @@ class InATestCase(TestCase):
             await client.emit("count")
             self.assertEqual(await client.receive(), ("counted", 6))
             self.assertEqual(await client.receive_close(), 4000)
+
+    async def test_who_is_connected_hears_what_is_emitted_next(self):
+        """C-17: however long the open hooks take, except where the test says otherwise."""
+        slow, gate = EventSocket("/slow/"), asyncio.Event()
+
+        @slow.on_open
+        async def wait(socket):
+            if "gate" in socket.query:
+                await gate.wait()
+            await asyncio.sleep(0.05)
+            socket.emit("ready")
+
+        async with pubsub_site(slow) as site:
+            for number in range(5):
+                client = await site.connect_events("/slow/")
+                self.assertEqual(await client.receive(), ("ready", {}))
+                await slow.emit("number", number)
+                self.assertEqual(await client.receive(), ("number", number))
+                await client.close()
+            client = await site.connect_events("/slow/?gate", opened=False)
+            gate.set()
+            self.assertEqual(await client.receive(), ("ready", {}))

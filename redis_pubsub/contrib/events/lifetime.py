@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import WSCloseCode
@@ -25,13 +27,32 @@ _LAST_HOOKS_S = 10.0
 """How long the hooks of sockets that end with the process may take."""
 
 
-class Farewells:
-    """Owns the ends of an engine's event sockets: none is lost when the process stops."""
+class Lifetimes:
+    """Owns the ends of an engine's event sockets: none is lost when the process stops.
+
+    Attributes:
+        settled: Set while no client is in the middle of its open hooks; for tests.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._opening = 0
+        self.settled = asyncio.Event()
+        self.settled.set()
         self._tasks: set[asyncio.Task[None]] = set()
         engine.closing.push_async_callback(self._finish)
+
+    @contextmanager
+    def opening(self) -> Iterator[None]:
+        """While a client comes in."""
+        self._opening += 1
+        self.settled.clear()
+        try:
+            yield
+        finally:
+            self._opening -= 1
+            if not self._opening:
+                self.settled.set()
 
     def start(self, end: Any) -> asyncio.Task[None]:
         """Run a socket's end in a task."""
@@ -66,7 +87,7 @@ class Lifetime:
         self._endpoint = endpoint
         self._connection = connection
         self._engine = engine
-        self._farewells: Farewells = engine.part(Farewells)
+        self._lifetimes: Lifetimes = engine.part(Lifetimes)
         limit_bytes = engine.config.limits.send_buffer_bytes
         self._ear = Ear(connection.ws, limit_bytes, self._too_slow)
         self._channels: list[str] = []
@@ -79,6 +100,10 @@ class Lifetime:
         Raises:
             BrokerUnavailable: Redis did not confirm in time.
         """
+        with self._lifetimes.opening():
+            return await self._begin()
+
+    async def _begin(self) -> bool:
         hub = self._engine.hub
         self._channels = self._endpoint.addresses(self._connection)
         await asyncio.gather(*(hub.listen(each, self._ear) for each in self._channels))
@@ -89,7 +114,8 @@ class Lifetime:
         except (Deny, PermissionDenied) as error:
             refused = error if isinstance(error, Deny) else Deny()
             self._engine.metrics.count("event_sockets_denied")
-            await self._connection.ws.close(code=refused.code, message=refused.reason)
+            # Begun here and ended with the connection: no hook waits for a client's answer.
+            self._connection.ws.close(code=refused.code, message=refused.reason)
             return False
         self._ear.open()
         for channel in self._channels:
@@ -110,7 +136,7 @@ class Lifetime:
 
     def end(self) -> asyncio.Task[None]:
         """Hear nothing more and run the close hooks, in a task that outlives its caller."""
-        return self._farewells.start(self._end())
+        return self._lifetimes.start(self._end())
 
     async def _end(self) -> None:
         for channel in self._channels:
