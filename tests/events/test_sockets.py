@@ -550,6 +550,21 @@ async def test_a_class_serves_each_client_with_an_object_of_its_own(serve, until
     assert [each for each in log if "full" in each or "secret" in each] == []
 
 
+async def test_a_subclass_without_a_path_takes_its_parents_place(serve):
+    """It is what is served where it is listed; both at once have one path too few."""
+
+    class QuietRoom(Room):
+        @event("say")
+        async def say(self, data: Said):
+            self.emit("hushed")
+
+    ws = await (await serve(QuietRoom)).connect("/room/a/")
+    await ws.send_json(frame("say", {"text": "hi"}))
+    assert await events(ws) == [frame("hushed")]
+    with pytest.raises(HandlerConfigError, match=r"two handlers: .*Room and .*QuietRoom"):
+        setup(handlers=[Room, QuietRoom])
+
+
 async def test_who_is_denied_has_heard_nothing(serve):
     """Events of the time before the hook's answer are held, and given to who may stay."""
     gate = asyncio.Event()

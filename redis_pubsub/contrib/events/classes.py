@@ -68,13 +68,13 @@ class EventSocketHandler:
     authenticate: ClassVar[bool] = False
     protocols: ClassVar[Sequence[str]] = ()
     max_message_bytes: ClassVar[int | None] = None
-    state: ClassVar[Callable[[], Any] | None] = None
     modules: ClassVar[Sequence[EventModule]] = ()
     events: ClassVar[EventSocket]
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if "path" in vars(cls):
+        # A subclass without a path of its own is another handler of the same.
+        if getattr(cls, "path", None) is not None:
             cls.events = _socket_of(cls)
 
     def __init__(self, socket: EventConnection) -> None:
@@ -117,7 +117,6 @@ def _socket_of(cls: type[EventSocketHandler]) -> EventSocket:
         cls.authenticate,
         protocols=cls.protocols,
         max_message_bytes=cls.max_message_bytes,
-        state=vars(cls).get("state"),
         handler=cls,
     )
     socket.name = f"{cls.__module__}.{cls.__qualname__}"
