@@ -100,6 +100,7 @@ _KIND_OF_ANNOTATION: Mapping[Any, Kind] = {
     int: _WHOLE,
     float: _NUMBER,
     tuple[str, ...]: _TEXTS,
+    str | tuple[str, ...]: _TEXT_OR_TEXTS,
 }
 
 
@@ -152,6 +153,7 @@ class Sound:
         limits: Limit to value.
         receipts: Option to value.
         health: What monitoring may ask.
+        live: The live endpoint.
     """
 
     top: dict[str, Any] = field(default_factory=dict)
@@ -159,6 +161,7 @@ class Sound:
     limits: dict[str, Any] = field(default_factory=dict)
     receipts: dict[str, Any] = field(default_factory=dict)
     health: dict[str, Any] = field(default_factory=dict)
+    live: dict[str, Any] = field(default_factory=dict)
 
     def texts(self, key: str) -> list[str]:
         """A list of strings, which may be written as one string."""
@@ -193,10 +196,10 @@ def sift(setting: Any) -> tuple[Sound, list[CheckMessage]]:
         else:
             channels[pattern] = _sift(options, CHANNEL_KINDS, messages, "channels", pattern)
     limits = _sift(top.pop("limits", {}), LIMIT_KINDS, messages, "limits")
-    _sift(top.pop("live", {}), LIVE_KINDS, messages, "live")
+    live = _sift(top.pop("live", {}), LIVE_KINDS, messages, "live")
     receipts = _sift(top.pop("receipts", {}), RECEIPT_KINDS, messages, "receipts")
     health = _sift(top.pop("health", {}), HEALTH_KINDS, messages, "health")
-    return Sound(top, channels, limits, receipts, health), messages
+    return Sound(top, channels, limits, receipts, health, live), messages
 
 
 def _sift(

@@ -21,6 +21,7 @@ from ..models.publishable import uses_outbox
 from . import transactions
 from .control import announce_subscribers
 from .drafts import draft_of_instance, draft_of_payload
+from .once import aput_once, put_once
 from .present import apresence, presence
 from .publisher import publisher
 
@@ -139,8 +140,10 @@ def _refuse_on_loop() -> None:
 
 
 def connect() -> None:
-    """Give the models what they need of this floor; called by ``apps.ready()``."""
+    """Give models and tickets what they need of this floor; called by ``apps.ready()``."""
     hooks.publish_instance = _publish_instance
     hooks.announce_subscribers = announce_subscribers
     hooks.presence = presence
     hooks.apresence = apresence
+    hooks.put_once = put_once
+    hooks.aput_once = aput_once

@@ -16,7 +16,7 @@ from ...auth import AuthUnavailable
 from ...auth.tokens import ExpiredToken, InvalidToken, expiry_of, verify
 from ...codes import Code, Disconnects, Errors
 from ...exceptions import PoolBusy
-from ...web.handshake import Credentials
+from ...web.handshake import TooManyFailures
 from .entering import Entering, Entry
 from .expiries import ttl_s
 from .protocol.commands import Command, ConnectRequest, SubscribeRequest
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
 
     from .connection import Connection
-    from .server import LiveServer
 
 logger = logging.getLogger("redis_pubsub.live")
 
@@ -145,7 +144,7 @@ async def identify(connection: Connection, request: ConnectRequest) -> Identity:
     credentials = connection.credentials
     token = request.token or _stand_in(request.headers) or credentials.token
     if token:
-        return await identity_of_token(connection.server, token)
+        return await identity_of_token(connection, token)
     try:
         user = await connection.server.gatekeeper.user_of(credentials)
     except AuthUnavailable:
@@ -155,17 +154,20 @@ async def identify(connection: Connection, request: ConnectRequest) -> Identity:
     return Identity(user)
 
 
-async def identity_of_token(server: LiveServer, token: str) -> Identity:
+async def identity_of_token(connection: Connection, token: str) -> Identity:
     """Who a token says somebody is: this site's own kind first, then the site's methods.
 
     Raises:
-        Refused: Nobody knows it, its time is over, or that cannot be said now.
+        Refused: Nobody knows it, its time is over, that cannot be said now, or too many bad
+            ones came from this address.
     """
-    key = server.options.token_key
+    server, brought = connection.server, connection.credentials
+    keys = server.options.token_keys
     try:
-        if key and token.count(".") == 2:
+        server.gatekeeper.refuse_guesser(brought.address)
+        if keys and token.count(".") == 2:
             try:
-                claims = verify(token, key)
+                claims = verify(token, keys)
             except ExpiredToken:
                 raise Refused(Errors.TOKEN_EXPIRED) from None
             except InvalidToken:
@@ -175,7 +177,9 @@ async def identity_of_token(server: LiveServer, token: str) -> Identity:
                 if user is None or claims.channel:
                     raise Refused(Disconnects.INVALID_TOKEN)
                 return Identity(user, claims.exp, claims.info)
-        user = await server.gatekeeper.user_of(Credentials(token, ""))
+        user = await server.gatekeeper.user_of(brought._replace(token=token))
+    except TooManyFailures:
+        raise Refused(Errors.TOO_MANY_REQUESTS) from None
     except (AuthUnavailable, OperationalError, InterfaceError, PoolBusy) as error:
         logger.warning("a token could not be checked: %s", error)
         raise Refused(Errors.INTERNAL) from None
@@ -192,7 +196,7 @@ async def refresh(connection: Connection, command: Command) -> None:
     request = command.refresh
     assert request is not None, "a refresh command"
     try:
-        identity = await identity_of_token(connection.server, request.token)
+        identity = await identity_of_token(connection, request.token)
     except Refused as refusal:
         if refusal.code is Errors.TOKEN_EXPIRED:
             # An error 109 here would be the end for the client; this is not.
@@ -221,7 +225,7 @@ async def sub_refresh(connection: Connection, command: Command) -> None:
         connection.session.fail(command, Errors.PERMISSION_DENIED)
         return
     try:
-        claims = verify(request.token, connection.server.options.token_key)
+        claims = verify(request.token, connection.server.options.token_keys)
     except ExpiredToken:
         # Temporary: the client asks its site for another one, and tries again.
         connection.session.fail(command, Errors.INTERNAL)
