@@ -66,7 +66,9 @@ async def test_the_answer_names_our_protocol_and_never_the_token(served, token, 
 )
 async def test_what_is_no_subprotocol_is_a_400(served, path, value):
     """Row 5: non-ASCII, or 8 KB: the handshake is refused, and nothing fails."""
-    status, head = await handshake(served, path, b"Sec-WebSocket-Protocol: bearer, " + value)
+    status, head = await handshake(
+        served, path, b"Sec-WebSocket-Protocol: bearer, " + value
+    )
 
     if value == b"x" * 8_160:
         # A bad token of a possible length is judged where tokens are.
