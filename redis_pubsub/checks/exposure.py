@@ -36,9 +36,9 @@ def _cookies() -> Iterator[CheckMessage]:
     if has_sessions() and (not same_site or same_site.lower() == "none"):
         yield warning(
             "W010",
-            f"SESSION_COOKIE_SAMESITE is {same_site!r}: pages of any site make browsers send "
-            "your users' session cookies along, and the Origin check is all that is left "
-            "between them and a socket.",
+            f"SESSION_COOKIE_SAMESITE is {same_site!r}: pages of any site make browsers "
+            "send your users' session cookies along, and the Origin check is all that is "
+            "left between them and a socket.",
             'Set it to "Lax", or "Strict"; a page of your own on another site opens its '
             "socket with a ticket.",
         )
@@ -53,8 +53,9 @@ def _publishing_by_anyone(sound: Sound) -> Iterator[CheckMessage]:
     if sound.live.get("anonymous") is True and patterns:
         yield warning(
             "W011",
-            f"{at('live', 'anonymous')} is on, and anyone may publish on {listed(patterns)}: "
-            "whoever finds the address can send to all who listen there.",
+            f"{at('live', 'anonymous')} is on, and anyone may publish on "
+            f"{listed(patterns)}: whoever finds the address can send to all who listen "
+            "there.",
             'Write "publish": "authenticated", or let authorize_method decide.',
         )
 
@@ -74,15 +75,15 @@ def _redis(sound: Sound) -> Iterator[CheckMessage]:
     if not has_password:
         yield warning(
             "W013",
-            "The Redis is on another machine, and needs no password: whoever reaches it can "
-            "read what is published, and send messages to your clients.",
+            "The Redis is on another machine, and needs no password: whoever reaches it "
+            "can read what is published, and send messages to your clients.",
             f"Put a user and a password into {at('url')}; manage.py pubsub_acl prints the "
             f"users that are needed. {at('envelope_key')} makes forged messages useless.",
         )
 
 
 def _reached(sound: Sound) -> tuple[str, bool, bool]:
-    """The host (``""`` for a socket), whether it is encrypted, whether it asks who we are."""
+    """The host (``""`` for a socket), whether there is TLS, whether there is a password."""
     address: Any = sound.top.get("address")
     if address and "url" not in sound.top:
         host = "" if isinstance(address, str) else address[0]
@@ -137,8 +138,8 @@ def _key(place: str, keys: Sequence[str]) -> Iterator[CheckMessage]:
     if any(key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS) for key in keys):
         yield warning(
             "W015",
-            f"{place} is Django's SECRET_KEY: who gets to know one has the other, and neither "
-            "can be changed alone.",
+            f"{place} is Django's SECRET_KEY: who gets to know one has the other, and "
+            "neither can be changed alone.",
             f"Give it a key of its own: {_NEW_KEY}",
         )
 

@@ -53,7 +53,7 @@ async def test_the_answer_says_when_to_come_back(serve_site):
 
 
 async def test_a_guesser_on_the_live_endpoint_gets_a_code(serve_site, user):
-    """Error 111, temporary: clients come back later; also with a token of the site's own."""
+    """Error 111, temporary: clients come back later; whichever token they bring."""
     served = await serve_site(limits={"auth_failures": 2})
     for _ in range(2):
         client = Live(await served.connect("/connection/websocket"))

@@ -406,7 +406,7 @@ class TestDrfJwt:
 
     @pytest.mark.parametrize("algorithm", ["HS256", "RS256", "ES256", "EdDSA"])
     def test_algorithms(self, configure, user, algorithm):
-        signing, verifying = ALGORITHMS[algorithm]
+        _, verifying = ALGORITHMS[algorithm]
         configure(ALGORITHM=algorithm, PUBLIC_KEY=verifying or None)
 
         assert authjwt_method(self.signed(user, algorithm)) == user
