@@ -38,6 +38,9 @@ BEARER = "bearer"
 _SCHEMES = ("bearer", "token", "jwt")
 # What a subprotocol is made of: RFC 9110, section 5.6.2.
 _protocol = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_TICKETS_SHARE = 0.1
+"""Of a bad token: client libraries come back with the ticket that they have used, and
+nobody guesses one."""
 _PREFIX_V6 = 64
 """Bits of an IPv6 address that one customer of a provider has, and not more."""
 
@@ -181,7 +184,8 @@ class Gatekeeper:
             return
         self._engine.metrics.count("auth_failures")
         if credentials.address:
-            self._failures.take(_neighbourhood(credentials.address))
+            share = _TICKETS_SHARE if is_ticket(credentials.token) else 1
+            self._failures.take(_neighbourhood(credentials.address), share)
 
     async def _user_of_ticket(self, credentials: Credentials) -> AbstractBaseUser | None:
         return await redeem(

@@ -6,14 +6,17 @@ import asyncio
 import os
 import signal
 
+import centrifuge
 import pytest
 import redis
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import AnonymousUser, User
 from django.core import signing
 
+from redis_pubsub import adisconnect
 from redis_pubsub.auth import tickets
 from redis_pubsub.auth.tickets import aissue, is_ticket, issue
+from redis_pubsub.codes import Disconnects
 from redis_pubsub.exceptions import BrokerUnavailable
 from redis_pubsub.testing import RedisServer
 from tests.live.client import Live
@@ -109,7 +112,8 @@ async def test_a_handlers_ticket_comes_on_any_way(served, user, way):
 
 @pytest.mark.parametrize("way", ["command", "query", "header", "subprotocol"])
 async def test_a_live_ticket_comes_on_any_way_and_once(served, user, way):
-    """3500 the second time; a ticket needs no renewal."""
+    """The second time error 109, on which clients ask for another. The connection outlives
+    its ticket."""
     ticket = await aissue(user)
     options = {
         "header": {"headers": {"Authorization": f"Bearer {ticket}"}},
@@ -121,10 +125,29 @@ async def test_a_live_ticket_comes_on_any_way_and_once(served, user, way):
     client = Live(await served.connect(path, **options.get(way, {})))
     result = await client.result("connect", **request)
     again = Live(await served.connect(path, **options.get(way, {})))
-    await again.say({"connect": request})
 
     assert list(result["subs"]) == [f"user:{user.pk}"] and "expires" not in result
-    assert await again.ended() == (3500, "invalid token")
+    assert await again.error("connect", **request) == 109
+    await again.result("connect", token=await aissue(user))
+
+
+async def test_a_client_library_fetches_a_ticket_for_each_connection(served, user, until):
+    """It keeps the used one, is told that it is over, and comes back by itself."""
+    fetched = []
+
+    async def get_token(context=None):
+        fetched.append(await aissue(user))
+        return fetched[-1]
+
+    url = f"ws://127.0.0.1:{served.port}/connection/websocket"
+    client = centrifuge.Client(url, get_token=get_token, min_reconnect_delay=0.01)
+    await client.connect()
+    await client.ready()
+    await adisconnect(user, code=Disconnects.FORCE_RECONNECT)
+    await until(lambda: len(fetched) == 2, 10)
+    await until(lambda: client.state is centrifuge.ClientState.CONNECTED, 10)
+
+    await client.disconnect()
 
 
 async def test_a_stream_of_our_own_page_takes_a_ticket(served, user):

@@ -13,6 +13,7 @@ from django.db import InterfaceError, OperationalError
 from msgspec import Raw
 
 from ...auth import AuthUnavailable
+from ...auth.tickets import is_ticket
 from ...auth.tokens import ExpiredToken, InvalidToken, expiry_of, verify
 from ...codes import Code, Disconnects, Errors
 from ...exceptions import PoolBusy
@@ -186,8 +187,9 @@ async def identity_of_token(connection: Connection, token: str) -> Identity:
     expires_at = expiry_of(token)
     if user is not None:
         return Identity(user, expires_at)
-    # Its own word is enough here: all it leads to is that the client asks for a new one.
-    is_expired = 0 < expires_at <= time.time()
+    # Its own word is enough here: all it leads to is that the client asks for a new one. So
+    # has a client to that comes back with the ticket it has used; client libraries keep it.
+    is_expired = is_ticket(token) or 0 < expires_at <= time.time()
     raise Refused(Errors.TOKEN_EXPIRED if is_expired else Disconnects.INVALID_TOKEN)
 
 
