@@ -32,6 +32,9 @@ Method = Callable[[str], Any]
 
 _KEYS_TIMEOUT_S = 5.0
 _KEYS_HOLD_OFF_S = 2.0
+_KEYS_AGAIN_S = 30.0
+"""For so long a key that was not among the published ones is none: who makes names up does
+not make us ask again and again."""
 
 
 class AuthUnavailable(PubSubError):
@@ -63,8 +66,9 @@ def _simplejwt_user(token: str) -> AbstractBaseUser | None:
     from rest_framework_simplejwt.authentication import JWTAuthentication
     from rest_framework_simplejwt.exceptions import AuthenticationFailed, InvalidToken
 
-    if state.token_backend.jwks_client is not None:
-        _published_keys.ask(state.token_backend.jwks_client)
+    keys = state.token_backend.jwks_client
+    if keys is not None and not _published_keys.are_there(keys, token):
+        return None
     backend = JWTAuthentication()
     try:
         return backend.get_user(backend.get_validated_token(token.encode()))
@@ -80,27 +84,59 @@ class _PublishedKeys:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._failed_at = float("-inf")
+        self._fetched_at = float("-inf")
 
-    def ask(self, client: Any) -> None:
-        """Have the keys ready; who checks a token after this finds them.
+    def are_there(self, client: Any, token: str) -> bool:
+        """Whether there is a key by the name in a token's head; who checks the token after
+        this finds it without asking anybody.
 
         Raises:
-            AuthUnavailable: They cannot be had now.
+            AuthUnavailable: That cannot be said now.
         """
-        from jwt import PyJWKClientError
+        import jwt
+
+        try:
+            kid = jwt.get_unverified_header(token).get("kid")
+            if self._is_kept(client, kid):
+                return True
+            return self._fetched(client, kid)
+        except jwt.PyJWKClientConnectionError as error:
+            raise AuthUnavailable("the keys of JWK_URL cannot be had") from error
+        except jwt.PyJWTError:
+            return False
+
+    def _is_kept(self, client: Any, kid: Any) -> bool:
+        if not _has_kept(client):
+            return False
+        return client.match_kid(client.get_signing_keys(), kid) is not None
+
+    def _fetched(self, client: Any, kid: Any) -> bool:
+        import jwt
 
         client.timeout = min(client.timeout, _KEYS_TIMEOUT_S)
         if not self._lock.acquire(timeout=_KEYS_HOLD_OFF_S):
             raise AuthUnavailable("somebody waits for the keys of JWK_URL already")
         try:
-            if time.monotonic() - self._failed_at < _KEYS_HOLD_OFF_S:
+            now = time.monotonic()
+            if now - self._failed_at < _KEYS_HOLD_OFF_S:
                 raise AuthUnavailable("the keys of JWK_URL could not be had a moment ago")
-            client.get_jwk_set()
-        except PyJWKClientError as error:
-            self._failed_at = time.monotonic()
-            raise AuthUnavailable("the keys of JWK_URL cannot be had") from error
+            if _has_kept(client) and now - self._fetched_at < _KEYS_AGAIN_S:
+                # Perhaps somebody has fetched them while this waited.
+                return self._is_kept(client, kid)
+            try:
+                client.get_signing_key(kid)
+            except jwt.PyJWKClientConnectionError:
+                self._failed_at = now
+                raise
+            finally:
+                self._fetched_at = now
         finally:
             self._lock.release()
+        return True
+
+
+def _has_kept(client: Any) -> bool:
+    return client.jwk_set_cache is not None and client.jwk_set_cache.get() is not None
 
 
 _published_keys = _PublishedKeys()

@@ -74,6 +74,8 @@ def configure(monkeypatch):
         backend = TokenBackend(algorithm, **options)
         monkeypatch.setattr(state, "token_backend", backend)
         monkeypatch.setattr(methods, "_published_keys", methods._PublishedKeys())
+        # However long a test takes.
+        monkeypatch.setattr(methods, "_KEYS_HOLD_OFF_S", 3_600.0)
         return backend
 
     return configure
@@ -307,6 +309,7 @@ def test_published_keys_rotate(configure, user, key_server):
 
     key_server.keys = {"newest": "RSA2"}
     backend.jwks_client.cooldown_duration = 0
+    methods._published_keys._fetched_at = float("-inf")
     newest = signed(user, "RS256", KEYS["RSA2"][0], headers={"kid": "newest"})
     assert authjwt_method(newest) == user
     assert authjwt_method(old) is None
@@ -315,7 +318,9 @@ def test_published_keys_rotate(configure, user, key_server):
 def test_unknown_keys_do_not_make_us_ask_again_and_again(configure, user, key_server):
     """A flood of tokens with made-up `kid`s is not passed on to the key server."""
     key_server.keys = {"a": "RSA"}
-    configure("RS256", jwk_url=key_server.url)
+    backend = configure("RS256", jwk_url=key_server.url)
+    # Ours to bound, whatever PyJWT does.
+    backend.jwks_client.cooldown_duration = 0
     for kid in (*map(str, range(20)), "../../dev/null", "http://127.0.0.1:9/", ""):
         token = signed(user, "RS256", KEYS["RSA2"][0], headers={"kid": kid})
         assert authjwt_method(token) is None
@@ -350,10 +355,29 @@ def test_a_key_server_that_is_down_is_not_a_bad_token(configure, user, key_serve
     assert key_server.asked == 1
 
     key_server.is_down = False
-    methods._published_keys._failed_at = 0
+    methods._published_keys._failed_at = float("-inf")
     assert authjwt_method(token) == user
     key_server.is_down = True
     assert authjwt_method(token) == user
+
+
+def test_made_up_keys_do_not_keep_known_ones_out(configure, user, key_server):
+    """While the server is down, a `kid` that has to be asked for is "not now", and tokens
+    of kept keys are good all the same."""
+    key_server.keys = {"a": "RSA"}
+    backend = configure("RS256", jwk_url=key_server.url)
+    good = signed(user, "RS256", KEYS["RSA"][0], headers={"kid": "a"})
+    assert authjwt_method(good) == user
+    backend.jwks_client.cooldown_duration = 0
+    methods._published_keys._fetched_at = float("-inf")
+    key_server.is_down = True
+
+    for _ in range(5):
+        with pytest.raises(AuthUnavailable):
+            authjwt_method(signed(user, "RS256", KEYS["RSA2"][0], headers={"kid": "x"}))
+        assert authjwt_method(good) == user
+
+    assert key_server.asked == 2
 
 
 async def test_a_key_server_that_is_down_is_a_503(serve_site, configure, user):
