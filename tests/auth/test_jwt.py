@@ -19,8 +19,9 @@ from rest_framework_simplejwt import state
 from rest_framework_simplejwt.backends import TokenBackend
 
 from redis_pubsub.auth import AuthUnavailable, authjwt_method, methods
-from redis_pubsub.auth.tokens import InvalidToken, connection_token, verify
+from redis_pubsub.auth.tokens import InvalidToken, connection_token, sign, verify
 from redis_pubsub.conf import get_config
+from tests.live.client import Live
 
 from .conftest import refusal
 
@@ -483,3 +484,17 @@ def test_a_huge_token_is_not_read(monkeypatch):
 
     with pytest.raises(InvalidToken, match="too long"):
         verify("a" * 4_000 + "." + "b" * 4_200 + ".c", NEW)
+
+
+async def test_a_token_of_the_old_key_connects_while_both_are_there(serve_site, user):
+    """Over a real socket: nobody is logged out by a new key."""
+    served = await serve_site(live={"token_key": [NEW, OLD]})
+    claims = json.dumps({"sub": str(user.pk), "exp": time.time() + 60}).encode()
+
+    for key, is_good in ((OLD, True), (NEW, True), (NEW + "x", False)):
+        client = Live(await served.connect("/connection/websocket"))
+        await client.say({"connect": {"token": sign(claims, key)}})
+        if is_good:
+            assert "client" in (await client.hear())["connect"]
+        else:
+            assert await client.ended() == (3500, "invalid token")
