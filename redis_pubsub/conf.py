@@ -160,7 +160,10 @@ def _live(values: Mapping[str, Any]) -> LiveOptions:
     unknown = sorted(set(values) - {each.name for each in fields(LiveOptions)})
     if unknown:
         raise ValueError(f'unknown in "live": {", ".join(unknown)}')
-    return LiveOptions(**values)
+    options = LiveOptions(**values)
+    if not all(isinstance(key, str) for key in options.token_keys):
+        raise TypeError('"token_key" in "live" must be a string, or a list of strings')
+    return options
 
 
 def _health(values: Mapping[str, Any]) -> HealthOptions:

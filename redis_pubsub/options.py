@@ -141,6 +141,8 @@ class Limits:
         recovery_messages: Missed messages a client may get back at once.
         catch_up_messages: Undelivered publications a user is handed at once.
         handler_grace_s: How long a handler may run on after its client left.
+        ticket_s: How long a one-use ticket is good.
+        auth_failures: Bad tokens that one address may bring in a minute.
     """
 
     message_bytes: int = 1_048_576
@@ -162,6 +164,8 @@ class Limits:
     recovery_messages: int = 1_000
     catch_up_messages: int = 1_000
     handler_grace_s: float = 10.0
+    ticket_s: float = 30.0
+    auth_failures: int = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,16 +177,23 @@ class LiveOptions:
         path: Where: ``<path>/websocket``, ``<path>/sse``, ``<path>/http_stream``, and
             ``emulation`` beside it.
         anonymous: Whether a client without credentials may connect.
-        token_key: Key of this site's own tokens, see `redis_pubsub.auth.tokens`.
         personal_channels: Path of a class that says what a connection hears without
             asking, see `redis_pubsub.auth.PersonalChannels`; ``""`` for that one.
+        token_key: Key of this site's own tokens, see `redis_pubsub.auth.tokens`; or
+            several: the first signs, and each verifies.
     """
 
     enabled: bool = True
     path: str = "/connection"
     anonymous: bool = False
-    token_key: str = ""
     personal_channels: str = ""
+    token_key: str | tuple[str, ...] = ""
+
+    @property
+    def token_keys(self) -> tuple[str, ...]:
+        """``token_key`` as it is asked: the one that signs first, none that is empty."""
+        keys = (self.token_key,) if isinstance(self.token_key, str) else self.token_key
+        return tuple(key for key in keys if key)
 
     @property
     def base_path(self) -> str:

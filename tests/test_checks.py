@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from django.conf import settings as site_settings
 from django.core.checks import CheckMessage, run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
@@ -26,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 something_not_callable = 7
+LONG = "a key of thirty-two bytes at least"
 
 
 @pytest.fixture
@@ -286,6 +288,7 @@ def test_every_wrong_key_is_told_on_its_own(told):
         },
         {"limits": {"message_bytes": 1, "heartbeat_s": 5, "handler_grace_s": 0}},
         {"live": {"enabled": True, "path": "/live", "anonymous": False, "token_key": "k"}},
+        {"live": {"token_key": ["new", "old"]}},
         {"db_threads": 1, "drain_s": 0, "host": "::", "port": 0, "envelope_key": "key"},
         {"outbox": False},
         {"outbox": True},
@@ -416,11 +419,76 @@ def test_memory_with_several_workers_is_refused(told, monkeypatch, workers, url,
         ({"token_in_query": True}, ["W004"]),
         ({"url": "memory://", "outbox": True}, ["W003", "W005"]),
         (["no dict"], ["E002"]),
+        ({"live": {"token_key": LONG}}, []),
+        ({"live": {"token_key": "short"}}, ["W014"]),
+        ({"live": {"token_key": [LONG, "short"]}}, ["W014"]),
+        ({"live": {"token_key": [LONG, site_settings.SECRET_KEY]}}, ["W015"]),
+        ({"envelope_key": "short"}, ["W014"]),
+        ({"envelope_key": site_settings.SECRET_KEY}, ["W015"]),
+        ({"health": {"metrics_token": "guess"}}, ["W016"]),
+        ({"health": {"metrics_token": LONG}}, []),
+        ({"trusted_proxies": ["10.0.0.0/8", "unix"]}, []),
+        ({"trusted_proxies": ["0.0.0.0/0"]}, ["W017"]),
+        ({"trusted_proxies": ["unix", "::/0"]}, ["W017"]),
+        ({"url": "redis://redis.example:6379/0"}, ["W012", "W013"]),
+        ({"url": "redis://user:secret@10.0.0.7"}, ["W012"]),
+        ({"url": "redis://10.0.0.7?password=secret"}, ["W012"]),
+        ({"url": "rediss://10.0.0.7"}, ["W013"]),
+        ({"url": "rediss://:secret@redis.example"}, []),
+        ({"url": "redis://127.0.0.1"}, []),
+        ({"url": "redis://[::1]:6379"}, []),
+        ({"url": "unix:///run/redis.sock"}, []),
+        ({"address": ("redis.example", 6379)}, ["W012", "W013"]),
+        ({"address": ("redis.example", 6379), "password": "x"}, ["W012"]),
+        ({"address": "/run/redis.sock"}, []),
+        ({"live": {"anonymous": True}, "channels": {"a": {"publish": "anyone"}}}, ["W011"]),
+        ({"live": {"anonymous": True}, "channels": {"a": {"subscribe": "anyone"}}}, []),
+        ({"channels": {"a": {"publish": "anyone"}}}, []),
     ],
 )
 def test_a_deployment_is_warned(told, setting, expected):
     """``check --deploy`` says what is fine only while developing."""
     assert ids(told(setting, deploy=True)) == expected
+
+
+@pytest.mark.parametrize(
+    ("same_site", "expected"),
+    [
+        ("Lax", []),
+        ("Strict", []),
+        ("None", ["W010"]),
+        ("none", ["W010"]),
+        (False, ["W010"]),
+    ],
+)
+def test_a_cookie_that_goes_with_any_page_is_told(told, settings, same_site, expected):
+    """Browsers hold it back on other sites' pages, unless they are told not to."""
+    settings.SESSION_COOKIE_SAMESITE = same_site
+
+    assert ids(told({}, deploy=True)) == expected
+
+
+def test_a_site_without_sessions_hears_nothing_of_cookies(told, settings):
+    settings.SESSION_COOKIE_SAMESITE = False
+    settings.INSTALLED_APPS = [
+        app for app in settings.INSTALLED_APPS if app != "django.contrib.sessions"
+    ]
+
+    assert told({}, deploy=True) == []
+
+
+def test_no_secret_is_repeated_by_a_warning(told):
+    """Messages end up in logs and CI output."""
+    found = told(
+        {
+            "url": "redis://user:hunter2@redis.example",
+            "live": {"token_key": "hunter2"},
+            "health": {"metrics_token": "hunter2"},
+        },
+        deploy=True,
+    )
+
+    assert len(found) == 3 and "hunter2" not in str(found)
 
 
 class TestModels:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import inspect
 import logging
+import threading
+import time
+import traceback
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -18,6 +21,7 @@ from django.utils.module_loading import import_string
 
 from ..db import Orm
 from ..exceptions import PoolBusy, PubSubError
+from .tokens import TOKEN_MAX
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -26,8 +30,11 @@ logger = logging.getLogger("redis_pubsub.auth")
 
 Method = Callable[[str], Any]
 
-TOKEN_MAX = 8_192
-"""Characters; a longer token is no token."""
+_KEYS_TIMEOUT_S = 5.0
+_KEYS_HOLD_OFF_S = 2.0
+_KEYS_AGAIN_S = 30.0
+"""For so long a key that was not among the published ones is none: who makes names up does
+not make us ask again and again."""
 
 
 class AuthUnavailable(PubSubError):
@@ -55,9 +62,13 @@ def authjwt_method(token: str) -> AbstractBaseUser | None:
 
 
 def _simplejwt_user(token: str) -> AbstractBaseUser | None:
+    from rest_framework_simplejwt import state
     from rest_framework_simplejwt.authentication import JWTAuthentication
     from rest_framework_simplejwt.exceptions import AuthenticationFailed, InvalidToken
 
+    keys = state.token_backend.jwks_client
+    if keys is not None and not _published_keys.are_there(keys, token):
+        return None
     backend = JWTAuthentication()
     try:
         return backend.get_user(backend.get_validated_token(token.encode()))
@@ -65,16 +76,86 @@ def _simplejwt_user(token: str) -> AbstractBaseUser | None:
         return None
 
 
+class _PublishedKeys:
+    """The keys of ``JWK_URL``, asked so that a server that does not answer holds one
+    database thread for seconds, and not all of them for half a minute each; and so that
+    this is told from a bad token, which simplejwt does not."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._failed_at = float("-inf")
+        self._fetched_at = float("-inf")
+
+    def are_there(self, client: Any, token: str) -> bool:
+        """Whether there is a key by the name in a token's head; who checks the token after
+        this finds it without asking anybody.
+
+        Raises:
+            AuthUnavailable: That cannot be said now.
+        """
+        import jwt
+
+        try:
+            kid = jwt.get_unverified_header(token).get("kid")
+            if self._is_kept(client, kid):
+                return True
+            return self._fetched(client, kid)
+        except jwt.PyJWKClientConnectionError as error:
+            raise AuthUnavailable("the keys of JWK_URL cannot be had") from error
+        except jwt.PyJWTError:
+            return False
+
+    def _is_kept(self, client: Any, kid: Any) -> bool:
+        if not _has_kept(client):
+            return False
+        return client.match_kid(client.get_signing_keys(), kid) is not None
+
+    def _fetched(self, client: Any, kid: Any) -> bool:
+        import jwt
+
+        client.timeout = min(client.timeout, _KEYS_TIMEOUT_S)
+        if not self._lock.acquire(timeout=_KEYS_HOLD_OFF_S):
+            raise AuthUnavailable("somebody waits for the keys of JWK_URL already")
+        try:
+            now = time.monotonic()
+            if now - self._failed_at < _KEYS_HOLD_OFF_S:
+                raise AuthUnavailable("the keys of JWK_URL could not be had a moment ago")
+            if _has_kept(client) and now - self._fetched_at < _KEYS_AGAIN_S:
+                # Perhaps somebody has fetched them while this waited.
+                return self._is_kept(client, kid)
+            try:
+                client.get_signing_key(kid)
+            except jwt.PyJWKClientConnectionError:
+                self._failed_at = now
+                raise
+            finally:
+                self._fetched_at = now
+        finally:
+            self._lock.release()
+        return True
+
+
+def _has_kept(client: Any) -> bool:
+    return client.jwk_set_cache is not None and client.jwk_set_cache.get() is not None
+
+
+_published_keys = _PublishedKeys()
+
+
 def _drf_jwt_user(token: str) -> AbstractBaseUser | None:
     from jwt import PyJWTError
     from rest_framework.exceptions import AuthenticationFailed
     from rest_framework_jwt.authentication import JSONWebTokenAuthentication
+    from rest_framework_jwt.settings import api_settings
 
     backend = JSONWebTokenAuthentication()
     try:
         payload = backend.jwt_decode_token(token)
+        # The package looks at an end where there is one; a token without is for ever.
+        if api_settings.JWT_VERIFY_EXPIRATION and "exp" not in payload:
+            return None
         user: AbstractBaseUser = backend.authenticate_credentials(payload)
-    except (AuthenticationFailed, PyJWTError):
+    except (AuthenticationFailed, PyJWTError, KeyError):
         return None
     return user
 
@@ -93,13 +174,16 @@ class Authenticator:
         self._methods: list[Method] | None = None
 
     async def user_of(self, token: str) -> AbstractBaseUser | None:
-        """The active user of a token, or ``None``. A method that raises is logged and
-        counts as "does not know it".
+        """The active user of a token, or ``None``.
+
+        The first method that knows it decides. One that raises has refused it, so that no
+        later method lets in whom it has found something against; the traceback is logged,
+        without the token.
 
         Raises:
             AuthUnavailable: The database is down or too busy.
         """
-        if not token or len(token) > TOKEN_MAX:
+        if not is_possible(token):
             return None
         for method in self._resolved():
             try:
@@ -109,9 +193,15 @@ class Authenticator:
                     user = await self._orm.run(method, token)
             except (OperationalError, InterfaceError, PoolBusy) as error:
                 raise AuthUnavailable("tokens cannot be checked now") from error
-            except Exception:
-                logger.exception("tokenauth_method %s failed", _name(method))
-                continue
+            except AuthUnavailable:
+                raise
+            except Exception as error:
+                logger.error(
+                    "tokenauth_method %s failed; refused\n%s",
+                    _name(method),
+                    _traceback_without(token, error),
+                )
+                return None
             if user is not None:
                 return user if getattr(user, "is_active", False) else None
         return None
@@ -120,6 +210,22 @@ class Authenticator:
         if self._methods is None:
             self._methods = [import_string(path) for path in self._paths]
         return self._methods
+
+
+def is_possible(token: str) -> bool:
+    """Whether a text can be a token at all: nobody is asked about others."""
+    if not token or len(token) > TOKEN_MAX or "\x00" in token:
+        return False
+    # Bytes of a header that were no UTF-8; no database takes them.
+    return not any("\ud800" <= character <= "\udfff" for character in token)
+
+
+def _traceback_without(token: str, error: BaseException) -> str:
+    """A traceback for the log: errors like to quote what they were given."""
+    text = "".join(traceback.format_exception(error)).rstrip()
+    for spelling in {token, repr(token)[1:-1]}:
+        text = text.replace(spelling, "…")
+    return text
 
 
 def _name(method: Method) -> str:

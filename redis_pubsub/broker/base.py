@@ -125,6 +125,21 @@ class Broker(Protocol):
             BrokerUnavailable: Redis did not answer.
         """
 
+    async def put(self, name: str, value: bytes, ttl_s: float) -> None:
+        """Keep a value for whoever takes it first, for so many seconds.
+
+        Raises:
+            BrokerUnavailable: It may not be there.
+        """
+
+    async def take(self, name: str) -> bytes | None:
+        """A value that was put there, and that nobody else gets; ``None`` if there is none
+        any more.
+
+        Raises:
+            BrokerUnavailable: Redis did not answer; it may be gone.
+        """
+
     def pause(self) -> None:
         """Deliver nothing until `resume`; what comes meanwhile waits in Redis."""
 
@@ -164,6 +179,9 @@ class BlockingBroker(Protocol):
 
     def read(self, reads: Sequence[Read]) -> list[History]:
         """As `Broker.read`."""
+
+    def put(self, name: str, value: bytes, ttl_s: float) -> None:
+        """As `Broker.put`."""
 
     def close(self) -> None:
         """Give back every connection."""

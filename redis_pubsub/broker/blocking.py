@@ -82,6 +82,9 @@ class BlockingRedisBroker:
             for read, reply in zip(reads, replies, strict=True)
         ]
 
+    def put(self, name: str, value: bytes, ttl_s: float) -> None:
+        self._run([self._commands.put(name, value, ttl_s)])
+
     def close(self) -> None:
         self._redis.close()
         self._redis.connection_pool.disconnect()

@@ -189,6 +189,17 @@ class Commands:
         header = self._envelope.header(draft.channel, draft.header, draft.raw)
         return ("PUBLISH", self.live(draft.channel), wire.frame(header, draft.raw))
 
+    def put(self, name: str, value: bytes, ttl_s: float) -> Command:
+        """The command that keeps a value until it is taken."""
+        return ("SET", self._once(name), value, "PX", max(1, round(ttl_s * 1000)))
+
+    def take(self, name: str) -> Command:
+        """The command that takes it: of several at once one gets it."""
+        return ("GETDEL", self._once(name))
+
+    def _once(self, name: str) -> bytes:
+        return f"{self._prefix}:once:{{{escape(name)}}}".encode()
+
     def published(self, reply: Any) -> Position | None:
         """What `publish` led to, see `Broker.publish`."""
         if isinstance(reply, int):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import logging
 import threading
 import time
@@ -28,6 +29,9 @@ from .memory_fencing import Fences
 from .memory_presence import MemoryPresence, MemoryPresenceStore
 
 logger = logging.getLogger("redis_pubsub.broker")
+
+_FORGOTTEN_AT_ONCE = 2
+"""For one value that is put, so that those that nobody takes do not pile up."""
 
 
 class _Channel:
@@ -52,6 +56,7 @@ class MemoryStore:
         self._channels: dict[str, _Channel] = {}
         self._brokers: list[MemoryBroker] = []
         self._fences = Fences()
+        self._once: dict[str, tuple[float, bytes]] = {}
         self.presence = MemoryPresenceStore(self._lock, self._send)
 
     @property
@@ -159,11 +164,29 @@ class MemoryStore:
             entries = [entry for entry in entries if entry.position.offset > after]
         return History(position, entries[:limit])
 
+    def put(self, name: str, value: bytes, ttl_s: float) -> None:
+        """Keep a value until it is taken, or its time is over."""
+        now = time.monotonic()
+        with self._lock:
+            # Those that nobody has taken are the oldest.
+            oldest = list(itertools.islice(self._once.items(), _FORGOTTEN_AT_ONCE))
+            for other, (ends_at, _) in oldest:
+                if ends_at <= now:
+                    del self._once[other]
+            self._once[name] = (now + ttl_s, value)
+
+    def take(self, name: str) -> bytes | None:
+        """Take it; once."""
+        with self._lock:
+            ends_at, value = self._once.pop(name, (0.0, b""))
+        return value if ends_at > time.monotonic() else None
+
     def flush(self) -> None:
         """Forget everything, as a Redis without its data."""
         with self._lock:
             self._channels.clear()
             self._fences = Fences()
+            self._once.clear()
             self.presence.clear()
 
     def _has_history(self, name: str) -> bool:
@@ -246,6 +269,14 @@ class MemoryBroker:
         await asyncio.sleep(0)
         return [self._store.read(read, self._options.meta_ttl_s) for read in reads]
 
+    async def put(self, name: str, value: bytes, ttl_s: float) -> None:
+        await asyncio.sleep(0)
+        self._store.put(name, value, ttl_s)
+
+    async def take(self, name: str) -> bytes | None:
+        await asyncio.sleep(0)
+        return self._store.take(name)
+
     def pause(self) -> None:
         if self._held is None:
             self._held = []
@@ -300,6 +331,9 @@ class BlockingMemoryBroker:
 
     def read(self, reads: Sequence[Read]) -> list[History]:
         return [self._store.read(read, self._options.meta_ttl_s) for read in reads]
+
+    def put(self, name: str, value: bytes, ttl_s: float) -> None:
+        self._store.put(name, value, ttl_s)
 
     def close(self) -> None:
         """Nothing is open."""

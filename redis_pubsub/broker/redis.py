@@ -150,6 +150,14 @@ class RedisBroker:
             for read, reply in zip(reads, replies, strict=True)
         ]
 
+    async def put(self, name: str, value: bytes, ttl_s: float) -> None:
+        await self._run([self._commands.put(name, value, ttl_s)])
+
+    async def take(self, name: str) -> bytes | None:
+        value: bytes | None
+        (value,) = await self._run([self._commands.take(name)])
+        return value
+
     def pause(self) -> None:
         self._resumed.clear()
 

@@ -100,6 +100,7 @@ _KIND_OF_ANNOTATION: Mapping[Any, Kind] = {
     int: _WHOLE,
     float: _NUMBER,
     tuple[str, ...]: _TEXTS,
+    str | tuple[str, ...]: _TEXT_OR_TEXTS,
 }
 
 

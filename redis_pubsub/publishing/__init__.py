@@ -21,6 +21,7 @@ from . import transactions
 from .control import announce_subscribers
 from .drafts import draft_of_instance, drafts_of
 from .histories import ahistory, alast, history, last
+from .once import aput_once, put_once
 from .present import apresence, presence
 from .sending import refuse_on_loop, send
 
@@ -133,7 +134,7 @@ def _publish_instance(
 
 
 def connect() -> None:
-    """Give the models what they need of this floor; called by ``apps.ready()``."""
+    """Give models and tickets what they need of this floor; called by ``apps.ready()``."""
     hooks.publish_instance = _publish_instance
     hooks.announce_subscribers = announce_subscribers
     hooks.presence = presence
@@ -142,3 +143,5 @@ def connect() -> None:
     hooks.ahistory = ahistory
     hooks.last = last
     hooks.alast = alast
+    hooks.put_once = put_once
+    hooks.aput_once = aput_once

@@ -13,10 +13,11 @@ from django.db import InterfaceError, OperationalError
 from msgspec import Raw
 
 from ...auth import AuthUnavailable
+from ...auth.tickets import is_ticket
 from ...auth.tokens import ExpiredToken, InvalidToken, expiry_of, verify
 from ...codes import Code, Disconnects, Errors
 from ...exceptions import PoolBusy
-from ...web.handshake import Credentials
+from ...web.handshake import TooManyFailures
 from .entering import Entering, Entry
 from .expiries import ttl_s
 from .personal import own_channels
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
 
     from .connection import Connection
-    from .server import LiveServer
 
 logger = logging.getLogger("redis_pubsub.live")
 
@@ -153,7 +153,7 @@ async def identify(connection: Connection, request: ConnectRequest) -> Identity:
     credentials = connection.credentials
     token = request.token or _stand_in(request.headers) or credentials.token
     if token:
-        return await identity_of_token(connection.server, token)
+        return await identity_of_token(connection, token)
     try:
         user = await connection.server.gatekeeper.user_of(credentials)
     except AuthUnavailable:
@@ -163,17 +163,20 @@ async def identify(connection: Connection, request: ConnectRequest) -> Identity:
     return Identity(user)
 
 
-async def identity_of_token(server: LiveServer, token: str) -> Identity:
+async def identity_of_token(connection: Connection, token: str) -> Identity:
     """Who a token says somebody is: this site's own kind first, then the site's methods.
 
     Raises:
-        Refused: Nobody knows it, its time is over, or that cannot be said now.
+        Refused: Nobody knows it, its time is over, that cannot be said now, or too many bad
+            ones came from this address.
     """
-    key = server.options.token_key
+    server, brought = connection.server, connection.credentials
+    keys = server.options.token_keys
     try:
-        if key and token.count(".") == 2:
+        server.gatekeeper.refuse_guesser(brought.address)
+        if keys and token.count(".") == 2:
             try:
-                claims = verify(token, key)
+                claims = verify(token, keys)
             except ExpiredToken:
                 raise Refused(Errors.TOKEN_EXPIRED) from None
             except InvalidToken:
@@ -183,15 +186,18 @@ async def identity_of_token(server: LiveServer, token: str) -> Identity:
                 if user is None or claims.channel:
                     raise Refused(Disconnects.INVALID_TOKEN)
                 return Identity(user, claims.exp, claims.info)
-        user = await server.gatekeeper.user_of(Credentials(token, ""))
+        user = await server.gatekeeper.user_of(brought._replace(token=token))
+    except TooManyFailures:
+        raise Refused(Errors.TOO_MANY_REQUESTS) from None
     except (AuthUnavailable, OperationalError, InterfaceError, PoolBusy) as error:
         logger.warning("a token could not be checked: %s", error)
         raise Refused(Errors.INTERNAL) from None
     expires_at = expiry_of(token)
     if user is not None:
         return Identity(user, expires_at)
-    # Its own word is enough here: all it leads to is that the client asks for a new one.
-    is_expired = 0 < expires_at <= time.time()
+    # Its own word is enough here: all it leads to is that the client asks for a new one. So
+    # has a client to that comes back with the ticket it has used; client libraries keep it.
+    is_expired = is_ticket(token) or 0 < expires_at <= time.time()
     raise Refused(Errors.TOKEN_EXPIRED if is_expired else Disconnects.INVALID_TOKEN)
 
 
@@ -200,7 +206,7 @@ async def refresh(connection: Connection, command: Command) -> None:
     request = command.refresh
     assert request is not None, "a refresh command"
     try:
-        identity = await identity_of_token(connection.server, request.token)
+        identity = await identity_of_token(connection, request.token)
     except Refused as refusal:
         if refusal.code is Errors.TOKEN_EXPIRED:
             # An error 109 here would be the end for the client; this is not.
@@ -229,7 +235,7 @@ async def sub_refresh(connection: Connection, command: Command) -> None:
         connection.session.fail(command, Errors.PERMISSION_DENIED)
         return
     try:
-        claims = verify(request.token, connection.server.options.token_key)
+        claims = verify(request.token, connection.server.options.token_keys)
     except ExpiredToken:
         # Temporary: the client asks its site for another one, and tries again.
         connection.session.fail(command, Errors.INTERNAL)

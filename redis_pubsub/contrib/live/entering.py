@@ -181,13 +181,14 @@ class Entering:
 
     def _check_tokens(self) -> None:
         """Tokens of this site's own for one channel grant it, and no other does."""
-        key = self._server.options.token_key
+        keys = self._server.options.token_keys
         for entry in self._entries:
             token = entry.wish.token
-            if entry.refusal or entry.is_server_side or not (key and token.count(".") == 2):
+            is_own = keys and token.count(".") == 2
+            if entry.refusal or entry.is_server_side or not is_own:
                 continue
             try:
-                claims = verify(token, key)
+                claims = verify(token, keys)
             except ExpiredToken:
                 entry.refusal = Errors.TOKEN_EXPIRED
             except InvalidToken:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 from multidict import MultiDict
 
+from ...auth.tickets import is_ticket
 from ...web.connections import Connections
 from ...web.handshake import BEARER, Gatekeeper
 from ...web.keys import ENGINE, PAGES
@@ -104,6 +105,8 @@ class Route:
         params.update(request.match_info)
         if self._authenticate:
             params.pop("token", None)
+            if is_ticket(params.get("ticket", "")):
+                del params["ticket"]
         keywords: dict[str, Any] = {}
         if self._with_manager:
             keywords["manager"] = manager

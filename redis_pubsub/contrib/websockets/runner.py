@@ -6,33 +6,28 @@ import asyncio
 import functools
 import logging
 import os
-import re
 import signal
 import threading
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import unquote_plus
 
 from aiohttp import http_parser, web
 from aiohttp.web_log import AccessLogger, KeyMethod
 
 from ...web.connections import Connections
 from ...web.keys import ENGINE, QUIET
+from ...web.redaction import printable
 
 KEEPALIVE_S = 75.0
 SHUTDOWN_S = 10.0
 ACCEPTED_S = 0.1
 """How long a connection that was just accepted may take for its request."""
-_UNPRINTABLE = dict.fromkeys((*range(32), *range(127, 160)))
-# The live endpoint's streams carry their connect command, and in it a token.
-_SECRETS = ("token", "cf_connect")
-_secret = re.compile(r"([?&])([^=&\s\"]+)=[^&\s\"]*")
 MAX_LINE_BYTES = 65_536
 """Of a request line: that of a stream holds a whole command."""
 
 
 class RedactingAccessLogger(AccessLogger):
-    """Writes ``token=…`` where a URL carries a token, or a command that may hold one: in
+    """Writes ``token=…`` where a URL carries a token, or what may hold one: in
     the request line, the referrer, and whatever else the format asks for. Of health
     checks and scrapes it writes only those that fail."""
 
@@ -55,13 +50,7 @@ def _redacted(method: Callable[..., Any], *args: Any) -> Any:
     value = method(*args)
     if not isinstance(value, str):
         return value
-    return _secret.sub(_without_secret, value).translate(_UNPRINTABLE)
-
-
-def _without_secret(match: re.Match[str]) -> str:
-    """A parameter as it is logged: however its name was spelt, by what it decodes to."""
-    name = unquote_plus(match[2])
-    return f"{match[1]}{name}=…" if name in _SECRETS else match[0]
+    return printable(value)
 
 
 class Runner(web.AppRunner):

@@ -12,6 +12,7 @@ from ...engine import Engine
 from ...publishing.outbox.relay import Relay
 from ...web.connections import Connections
 from ...web.keys import ENGINE, PAGES
+from ...web.redaction import guard_logs
 from ..live.mount import mount
 from ..live.procedures import Procedure, by_name
 from ..live.server import LiveServer
@@ -42,6 +43,7 @@ def socket_application(
     monitoring.mount(app, get_config().health_options)
 
     async def engine_of(app: web.Application) -> AsyncIterator[None]:
+        guard_logs()
         engine = Engine(get_config(), in_test_thread=in_test_thread)
         app[ENGINE] = engine
         if live.enabled:
