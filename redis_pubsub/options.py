@@ -133,6 +133,7 @@ class Limits:
         recovery_messages: Missed messages a client may get back at once.
         catch_up_messages: Undelivered publications a user is handed at once.
         handler_grace_s: How long a handler may run on after its client left.
+        recheck_s: How often it is looked whether those who are connected still may be.
     """
 
     message_bytes: int = 1_048_576
@@ -154,6 +155,7 @@ class Limits:
     recovery_messages: int = 1_000
     catch_up_messages: int = 1_000
     handler_grace_s: float = 10.0
+    recheck_s: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)

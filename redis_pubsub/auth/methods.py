@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import InterfaceError, OperationalError
+from django.db import InterfaceError, OperationalError, router
 from django.utils.module_loading import import_string
 
 from ..db import Orm
 from ..exceptions import PoolBusy, PubSubError
+from .standing import Standing, digest_of
+from .tokens import expiry_of
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -40,6 +42,18 @@ def authtoken_method(token: str) -> AbstractBaseUser | None:
 
     row = Token.objects.select_related("user").filter(key=token).first()
     return row.user if row is not None else None
+
+
+def _still_good(tokens: Collection[str]) -> Collection[str]:
+    from rest_framework.authtoken.models import Token
+
+    rows = Token.objects.using(router.db_for_write(Token)).filter(key__in=tokens)
+    return set(rows.values_list("key", flat=True))
+
+
+# A method may have this, so that open sockets end with their tokens also where nobody was
+# told: of many tokens that it knew, those that it would still know.
+authtoken_method.still_good = _still_good  # type: ignore[attr-defined]
 
 
 def authjwt_method(token: str) -> AbstractBaseUser | None:
@@ -93,8 +107,13 @@ class Authenticator:
         self._methods: list[Method] | None = None
 
     async def user_of(self, token: str) -> AbstractBaseUser | None:
-        """The active user of a token, or ``None``. A method that raises is logged and
-        counts as "does not know it".
+        """The active user of a token, or ``None``; see `standing_of`."""
+        standing = await self.standing_of(token)
+        return None if standing is None else standing.user
+
+    async def standing_of(self, token: str) -> Standing | None:
+        """The active user of a token, and what is to be remembered of it; or ``None``. A
+        method that raises is logged and counts as "does not know it".
 
         Raises:
             AuthUnavailable: The database is down or too busy.
@@ -113,13 +132,25 @@ class Authenticator:
                 logger.exception("tokenauth_method %s failed", _name(method))
                 continue
             if user is not None:
-                return user if getattr(user, "is_active", False) else None
+                is_active = getattr(user, "is_active", False)
+                return _standing(user, token, method) if is_active else None
         return None
 
     def _resolved(self) -> list[Method]:
         if self._methods is None:
             self._methods = [import_string(path) for path in self._paths]
         return self._methods
+
+
+def _standing(user: AbstractBaseUser, token: str, method: Method) -> Standing:
+    still_good = getattr(method, "still_good", None)
+    return Standing(
+        user,
+        token="" if still_good is None else token,
+        still_good=still_good,
+        digest=digest_of(token),
+        expires_at=expiry_of(token),
+    )
 
 
 def _name(method: Method) -> str:

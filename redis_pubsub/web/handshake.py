@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from aiohttp import hdrs, web
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
 
-from ..auth import Authenticator, AuthUnavailable, user_of_session
+from ..auth import Authenticator, AuthUnavailable, Standing, user_of_session
 from ..auth.origin import is_origin_allowed, origin_of_page
 from ..auth.session import has_sessions
+from ..auth.standing import digest_of
 from ..engine import Engine
 from ..exceptions import PoolBusy
 from ..proxies import TrustedProxies
-
-if TYPE_CHECKING:
-    from django.contrib.auth.models import AbstractBaseUser
 
 logger = logging.getLogger("redis_pubsub.websockets")
 
@@ -52,13 +50,11 @@ class Gatekeeper:
         self._proxies = TrustedProxies(engine.config.trusted_proxies)
         self._authenticator = Authenticator(engine.config.tokenauth_method, engine.orm)
 
-    async def admit(
-        self, request: web.Request, authenticate: bool
-    ) -> AbstractBaseUser | None:
+    async def admit(self, request: web.Request, authenticate: bool) -> Standing | None:
         """Let a handshake pass.
 
         Returns:
-            The user, where one is asked for.
+            Who it is, where that is asked for.
 
         Raises:
             web.HTTPForbidden: Foreign Origin, no token, or a bad one.
@@ -69,14 +65,14 @@ class Gatekeeper:
             return None
         credentials = self.inspect(request)
         try:
-            user = await self.user_of(credentials)
+            standing = await self.standing_of(credentials)
         except AuthUnavailable:
             raise web.HTTPServiceUnavailable(
                 text="try again later", headers={hdrs.RETRY_AFTER: "2"}
             ) from None
-        if user is None:
+        if standing is None:
             raise self._refused(INVALID_TOKEN if credentials.token else NO_TOKEN)
-        return user
+        return standing
 
     def inspect(self, request: web.Request) -> Credentials:
         """What a request brings along, unchecked but for its Origin.
@@ -88,17 +84,20 @@ class Gatekeeper:
         self._check_origin(request, uses_cookie=bool(credentials.session_key))
         return credentials
 
-    async def user_of(self, credentials: Credentials) -> AbstractBaseUser | None:
-        """The active user of a token or session, or ``None``.
+    async def standing_of(self, credentials: Credentials) -> Standing | None:
+        """The active user of a token or session, and until when; or ``None``.
 
         Raises:
             AuthUnavailable: The database is down or too busy.
         """
         try:
             if credentials.token:
-                return await self._authenticator.user_of(credentials.token)
+                return await self._authenticator.standing_of(credentials.token)
             if credentials.session_key:
-                return await self._engine.orm.run(user_of_session, credentials.session_key)
+                key = credentials.session_key
+                user = await self._engine.orm.run(user_of_session, key)
+                if user is not None:
+                    return Standing(user, session_key=key, digest=digest_of(key))
         except (AuthUnavailable, OperationalError, InterfaceError, PoolBusy) as error:
             self._engine.metrics.count("auth_unavailable")
             logger.error("a token could not be checked", exc_info=error)
