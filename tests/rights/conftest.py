@@ -12,23 +12,15 @@ from django.db.backends.utils import CursorWrapper
 from django.test import Client
 
 from redis_pubsub.contrib.live.server import LiveServer
-from redis_pubsub.contrib.websockets import websocket_pubsub
 from redis_pubsub.web.connections import Connections
 from redis_pubsub.web.rechecks import Rechecks
 from tests.live.client import Live
 
+from .handlers import mine
+
 TIMEOUT_S = 15.0
 HANDLER, LIVE = "handler", "live"
 CHANNELS = {"members:*": {"subscribe": "authenticated"}}
-
-
-@websocket_pubsub("/mine", authenticate=True)
-async def mine(ws, params, manager, user):
-    """Forwards what its user subscribes to."""
-    await manager.forward_all_subscriptions(ws, user)
-    await ws.send_str("ready")
-    while (await ws.receive()).type is WSMsgType.TEXT:
-        await ws.send_str("pong")
 
 
 class Browser:
@@ -70,7 +62,7 @@ class Site:
         """A socket that was let in."""
         if kind == HANDLER:
             ws = await self.served.connect("/mine", headers=headers)
-            assert await ws.receive_str() == "ready"
+            await ws.receive_str()
             return Handler(ws)
         ws = await self.served.connect("/connection/websocket", headers=headers)
         client = Live(ws)

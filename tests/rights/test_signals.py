@@ -246,9 +246,7 @@ ENDS = {
 
 
 @pytest.mark.parametrize(("grant", "end"), ENDS.values(), ids=ENDS)
-async def test_what_a_permission_granted_ends_with_it(
-    serve_site, user, log_in, grant, end
-):
+async def test_what_a_permission_granted_ends_with_it(serve_site, user, log_in, grant, end):
     """From either side of each relation: the hook is asked anew, about a user whose
     permissions were read anew; the connection stays."""
     site = await serve_site(
