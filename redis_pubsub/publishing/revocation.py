@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.contrib.auth.signals import user_logged_out
+from django.contrib.auth.signals import user_logged_in, user_logged_out
 from django.db import DEFAULT_DB_ALIAS, models, transaction
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete
 
@@ -45,6 +45,7 @@ def connect() -> None:
     if not apps.is_installed("django.contrib.auth"):
         return
     user = get_user_model()
+    user_logged_in.connect(logged_in, dispatch_uid=_UID)
     user_logged_out.connect(logged_out, dispatch_uid=_UID)
     post_save.connect(user_saved, sender=user, dispatch_uid=_UID)
     post_delete.connect(user_deleted, sender=user, dispatch_uid=_UID)
@@ -76,6 +77,17 @@ def _never_breaking(receiver: R) -> R:
             logger.exception("%s: connections were not told", receiver.__name__)
 
     return cast("R", tell)
+
+
+@_never_breaking
+def logged_in(request: HttpRequest | None, user: Any, **kwargs: Any) -> None:
+    """The browser has another session by now: sockets of the one before come back, as who
+    it is."""
+    before = request and request.COOKIES.get(settings.SESSION_COOKIE_NAME)
+    session = getattr(request, "session", None)
+    if before and session is not None and before != session.session_key:
+        code = Disconnects.FORCE_RECONNECT
+        disconnect(session=before, code=code, using=_database_of(user))
 
 
 @_never_breaking

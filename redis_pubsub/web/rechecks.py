@@ -59,6 +59,7 @@ class Rechecks:
         self._armed: set[Connection] = set()
         self._newcomers: set[Connection] = set()
         self._task: asyncio.Task[None] | None = None
+        self._is_closed = False
         self._lost = 0
         self._entire_turns = 0
         engine.control.handlers.append(self._heard)
@@ -162,7 +163,9 @@ class Rechecks:
     # -- looking -------------------------------------------------------------------------
 
     def _start(self) -> None:
-        if (self._users or self._entirely or self._due) and self._task is None:
+        if self._is_closed or self._task is not None:
+            return
+        if self._users or self._entirely or self._due:
             self._task = asyncio.create_task(self._work(), name="redis-pubsub-rechecks")
 
     async def _work(self) -> None:
@@ -211,6 +214,8 @@ class Rechecks:
                 for each in connections[begin : begin + CONNECTIONS_PER_QUERY]
                 if each.standing is not None and each in self._open
             ]
+            if not asked:
+                continue
             try:
                 verdicts = await self._engine.orm.run(judge, [each for _, each in asked])
             except Exception:
@@ -234,6 +239,7 @@ class Rechecks:
         return failed
 
     async def _close(self) -> None:
+        self._is_closed = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])

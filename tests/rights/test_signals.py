@@ -32,6 +32,27 @@ async def test_a_logout_ends_the_sockets_of_that_session_only(rights, user, kind
 
 
 @both
+async def test_who_logs_in_as_somebody_else_comes_back_as_him(
+    rights, user, other_user, kind, log_in
+):
+    """The browser's session is another one: sockets of the one before end with 3011."""
+    browser = await log_in(user)
+    client = await rights.of_session(kind, browser)
+
+    def log_in_through_the_view():
+        other_user.is_staff = True
+        other_user.save()
+        form = {"username": other_user.username, "password": "secret"}
+        return browser.client.post("/admin/login/", form)
+
+    assert (await sync_to_async(log_in_through_the_view)()).status_code == 302
+
+    assert await code_of(client) == 3011
+    await rights.of_session(kind, browser)
+    assert rights.connections.of_user(str(other_user.pk))
+
+
+@both
 async def test_the_end_of_a_user_ends_his_sockets(rights, user, other_user, kind, log_in):
     """`is_active = False`: 3507, and others stay; `delete()` the same."""
     ada = await rights.of_session(kind, await log_in(user))
