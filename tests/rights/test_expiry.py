@@ -6,6 +6,7 @@ import datetime
 import time
 
 import pytest
+import redis.asyncio
 from asgiref.sync import sync_to_async
 from django.contrib.sessions.models import Session
 from django.utils import timezone
@@ -213,3 +214,68 @@ async def test_the_rounds_go_on_while_the_database_is_away(
 
     monkeypatch.setattr(rechecks, "judge", judge)
     assert await code_of(client) == 3507
+
+
+async def test_a_method_of_the_sites_own_may_say_what_is_still_good(
+    serve_site, user, token
+):
+    """The snippet of the docs: the rounds ask it, about all tokens it knew at once."""
+    from django.db import connection
+
+    site = await serve_site(
+        limits={"recheck_s": 1.0},
+        tokenauth_method="docs.snippets.still_good.key_method",
+    )
+    clients = [await site.of_token(kind, token) for kind in (HANDLER, LIVE)]
+    site.rechecks.look_again([str(user.pk)])
+    for client in clients:
+        assert await stays(client)
+
+    def delete():
+        with connection.cursor() as cursor:
+            cursor.execute("DELETE FROM authtoken_token")
+
+    await sync_to_async(delete)()
+
+    for client in clients:
+        assert await code_of(client) == 3500
+
+
+def by_permission(*, user, channel, **question):
+    """The site's rule: a permission."""
+    ASKED.append(channel)
+    return user is not None and user.has_perm("auth.change_user")
+
+
+ASKED: list[str] = []
+
+
+async def test_after_redis_was_away_the_rounds_ask_the_sites_method_too(
+    serve_site, user, log_in, redis_server, until
+):
+    """A page that could not reach Redis said nothing, and left no gap: once a round, and
+    only then, since a method may be slow."""
+    from django.contrib.auth.models import Permission
+
+    site = await serve_site(
+        limits={"recheck_s": 1.0}, authorize_method=f"{__name__}.by_permission"
+    )
+    permission = await Permission.objects.aget(codename="change_user")
+    await user.user_permissions.aadd(permission)
+    live = await site.of_session(LIVE, await log_in(user))
+    await live.subscribe("accounts")
+
+    # A round and more without any trouble.
+    turns = []
+    site.engine.rounds.visits.append(turns.append)
+    ASKED.clear()
+    await until(lambda: len(turns) > 11)
+    assert ASKED == []
+
+    through = user.user_permissions.through.objects
+    await through.filter(user_id=user.pk).adelete()
+    async with redis.asyncio.Redis.from_url(redis_server.url) as redis_client:
+        for each in await redis_client.client_list(_type="pubsub"):
+            await redis_client.client_kill_filter(_id=each["id"])
+
+    assert (await live.push("unsubscribe", "accounts"))["code"] == 2000
