@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth import update_session_auth_hash
@@ -10,9 +12,11 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
 from django.http import HttpRequest
 
+from redis_pubsub.contrib.websockets.socket import HandlerSocket
 from redis_pubsub.models import Channel, Subscription
+from redis_pubsub.web.handshake import Gatekeeper
 
-from .conftest import HANDLER, LIVE, Browser, code_of, stays
+from .conftest import HANDLER, LIVE, Browser, Handler, code_of, stays
 
 pytestmark = pytest.mark.django_db(transaction=True)
 both = pytest.mark.parametrize("kind", [HANDLER, LIVE])
@@ -131,12 +135,7 @@ async def test_the_session_that_changed_the_password_comes_back(rights, user, lo
         "/connection/websocket", headers=there.headers(rights.served.url)
     )
     await ws.send_json({"id": 1, "connect": {}})
-    assert await code_of(Browserless(ws)) == 3507
-
-
-class Browserless:
-    def __init__(self, ws):
-        self.ws = ws
+    assert await code_of(Handler(ws)) == 3507
 
 
 @both
@@ -162,6 +161,54 @@ async def test_a_login_alone_looks_at_nobody(rights, user, until):
 
     await until(lambda: rights.rechecks.heard > heard)
     assert rights.rechecks.heard == heard + 1
+
+
+async def test_who_ends_while_a_handler_lets_him_in_does_not_stay(
+    rights, user, log_in, monkeypatch
+):
+    """Between the look at who he is and the first line of the handler."""
+    prepare = HandlerSocket.prepare
+
+    async def slowly(socket, request):
+        heard = rights.rechecks.heard
+        user.is_active = False
+        await user.asave()
+        async with asyncio.timeout(5):
+            while rights.rechecks.heard == heard:
+                await asyncio.sleep(0.005)
+        return await prepare(socket, request)
+
+    monkeypatch.setattr(HandlerSocket, "prepare", slowly)
+
+    headers = (await log_in(user)).headers(rights.served.url)
+    ws = await rights.served.connect("/mine", headers=headers)
+
+    assert await code_of(Handler(ws)) == 3507
+
+
+@both
+async def test_who_logs_out_while_he_is_let_in_does_not_stay(
+    rights, user, kind, log_in, monkeypatch
+):
+    """The session was good when it was looked up."""
+    browser = await log_in(user)
+    standing_of = Gatekeeper.standing_of
+
+    async def slowly(gatekeeper, credentials):
+        standing = await standing_of(gatekeeper, credentials)
+        await sync_to_async(browser.client.logout)()
+        async with asyncio.timeout(5):
+            while rights.connections.ended_since(0, standing) is None:
+                await asyncio.sleep(0.005)
+        return standing
+
+    headers = browser.headers(rights.served.url)
+    monkeypatch.setattr(Gatekeeper, "standing_of", slowly)
+    path = "/mine" if kind == HANDLER else "/connection/websocket"
+    ws = await rights.served.connect(path, headers=headers)
+    await ws.send_json({"id": 1, "connect": {}})
+
+    assert await code_of(Handler(ws)) == 3503
 
 
 # -- subscriptions ---------------------------------------------------------------------
