@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("redis_pubsub.live")
 
 _RETRY_S = 1.0
+_AT_ONCE = 32
+"""Connections for which the site's method is asked side by side."""
 
 
 class Review:
@@ -100,13 +102,21 @@ class Review:
             self._failed(error)
             return set(users)
         failed = set()
-        for connection, granted in before.items():
-            # One by one: what fails for one must not keep another's rights.
-            try:
-                await self._regrant(connection, granted, active[connection.user_id])
-            except Exception as error:
-                self._failed(error)
-                failed.add(connection.user_id)
+        waiting = list(before.items())
+        while waiting:
+            part = [waiting.pop() for _ in range(min(_AT_ONCE, len(waiting)))]
+            outcomes = await asyncio.gather(
+                *(
+                    self._regrant(connection, granted, active[connection.user_id])
+                    for connection, granted in part
+                ),
+                return_exceptions=True,
+            )
+            for (connection, _), outcome in zip(part, outcomes, strict=True):
+                # What fails for one must not keep another's rights.
+                if isinstance(outcome, Exception):
+                    self._failed(outcome)
+                    failed.add(connection.user_id)
         return failed
 
     async def _regrant(
