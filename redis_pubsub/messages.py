@@ -36,6 +36,15 @@ def is_reserved(channel: str) -> bool:
     return channel.startswith(_RESERVED)
 
 
+CONTROL_CHANNEL = reserved_channel("control")
+"""Where processes are told to look again, or to end something."""
+
+
+def has_position(channel: str) -> bool:
+    """Whether what was said on a channel can be read again."""
+    return not is_reserved(channel) or channel == CONTROL_CHANNEL
+
+
 def check_channel_name(name: str) -> str:
     """Return a channel's name if it is one.
 

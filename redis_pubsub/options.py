@@ -143,6 +143,7 @@ class Limits:
         handler_grace_s: How long a handler may run on after its client left.
         ticket_s: How long a one-use ticket is good.
         auth_failures: Bad tokens that one address may bring in a minute.
+        recheck_s: How often it is looked whether those who are connected still may be.
     """
 
     message_bytes: int = 1_048_576
@@ -166,6 +167,7 @@ class Limits:
     handler_grace_s: float = 10.0
     ticket_s: float = 30.0
     auth_failures: int = 30
+    recheck_s: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)

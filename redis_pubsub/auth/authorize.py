@@ -136,6 +136,23 @@ class Authorizer:
             for (channel, _), answer in zip(wishes, answers, strict=True)
         ]
 
+    @property
+    def has_method(self) -> bool:
+        """Whether the site has a method of its own."""
+        return bool(self._config.authorize_method)
+
+    async def answers_without_rows(
+        self,
+        user: AbstractBaseUser | None,
+        wishes: Sequence[tuple[str, str]],
+        *,
+        session_key: str = "",
+        connection: str = "",
+    ) -> list[bool | None]:
+        """What method and rules say of channels (and their tokens), in order; ``None``
+        where an active `Subscription` decides. No query of its own, but for groups."""
+        return await self._first_answers(user, wishes, session_key, connection)
+
     async def may(
         self,
         user: AbstractBaseUser | None,

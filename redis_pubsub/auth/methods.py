@@ -11,17 +11,18 @@ import logging
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import InterfaceError, OperationalError
+from django.db import InterfaceError, OperationalError, router
 from django.utils.module_loading import import_string
 
 from ..db import Orm
 from ..exceptions import PoolBusy, PubSubError
-from .tokens import TOKEN_MAX
+from .standing import Standing, digest_of
+from .tokens import TOKEN_MAX, expiry_of
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -47,6 +48,18 @@ def authtoken_method(token: str) -> AbstractBaseUser | None:
 
     row = Token.objects.select_related("user").filter(key=token).first()
     return row.user if row is not None else None
+
+
+def _still_good(tokens: Collection[str]) -> Collection[str]:
+    from rest_framework.authtoken.models import Token
+
+    rows = Token.objects.using(router.db_for_write(Token)).filter(key__in=tokens)
+    return set(rows.values_list("key", flat=True))
+
+
+# A method may have this, so that open sockets end with their tokens also where nobody was
+# told: of many tokens that it knew, those that it would still know.
+authtoken_method.still_good = _still_good  # type: ignore[attr-defined]
 
 
 def authjwt_method(token: str) -> AbstractBaseUser | None:
@@ -174,7 +187,12 @@ class Authenticator:
         self._methods: list[Method] | None = None
 
     async def user_of(self, token: str) -> AbstractBaseUser | None:
-        """The active user of a token, or ``None``.
+        """The active user of a token, or ``None``; see `standing_of`."""
+        standing = await self.standing_of(token)
+        return None if standing is None else standing.user
+
+    async def standing_of(self, token: str) -> Standing | None:
+        """The active user of a token, and what is to be remembered of it; or ``None``.
 
         The first method that knows it decides. One that raises has refused it, so that no
         later method lets in whom it has found something against; the traceback is logged,
@@ -203,7 +221,8 @@ class Authenticator:
                 )
                 return None
             if user is not None:
-                return user if getattr(user, "is_active", False) else None
+                is_active = getattr(user, "is_active", False)
+                return _standing(user, token, method) if is_active else None
         return None
 
     def _resolved(self) -> list[Method]:
@@ -226,6 +245,17 @@ def _traceback_without(token: str, error: BaseException) -> str:
     for spelling in {token, repr(token)[1:-1]}:
         text = text.replace(spelling, "…")
     return text
+
+
+def _standing(user: AbstractBaseUser, token: str, method: Method) -> Standing:
+    still_good = getattr(method, "still_good", None)
+    return Standing(
+        user,
+        token="" if still_good is None else token,
+        still_good=still_good,
+        digest=digest_of(token),
+        expires_at=expiry_of(token),
+    )
 
 
 def _name(method: Method) -> str:

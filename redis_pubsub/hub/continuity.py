@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 
 from ..broker import History
 from ..exceptions import BrokerUnavailable, PubSubError
-from ..messages import Message, Position, is_reserved
+from ..messages import Message, Position, has_position
 from ..metrics import Metrics
 from .catchup import CatchUp
 from .feeds import Feed
@@ -86,7 +86,7 @@ class Continuity:
     def learn(self, feed: Feed) -> None:
         """A channel is heard from now on: know where it stands, so that also the first
         message can be missed and found."""
-        if not is_reserved(feed.channel) and feed.position is None:
+        if has_position(feed.channel) and feed.position is None:
             self._run(self._learn(feed))
 
     def resubscribed(self, feed: Feed) -> None:
@@ -256,7 +256,7 @@ class Continuity:
                 and feed.held is None
                 and feed.groups
                 and (feed.position or feed.read_top) is not None
-                and not is_reserved(feed.channel)
+                and has_position(feed.channel)
             ):
                 feed.looked_at = now
                 self._run(self._compare(feed))

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 from django.db import DEFAULT_DB_ALIAS
 
 from .. import codec
+from ..auth.standing import digest_of
 from ..codes import Code, Disconnects
-from ..engine import CONTROL_CHANNEL, ControlEvent, current_engine
-from ..messages import Draft, check_channel_name, new_header
+from ..engine import ControlEvent, current_engine
+from ..messages import CONTROL_CHANNEL, Draft, check_channel_name, new_header
 from ..models import Channel
+from ..options import ChannelOptions
 from . import transactions
 from .publisher import publisher
 
@@ -25,16 +27,40 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
 
 
+USERS_PER_EVENT = 500
+HISTORY = ChannelOptions(history_size=1_000, history_ttl_s=300)
+"""What a process that lost Redis, or stood still, can make up for; beyond it, it looks at
+everybody again."""
+
+
 def announce_subscribers(users: Collection[Any], *, using: str) -> None:
     """The subscriptions of these users (primary keys) changed; told after the commit."""
-    event = ControlEvent(kind="subscriptions", users=[str(pk) for pk in users])
-    transactions.after_commit(_draft(event), using)
+    _announce("subscriptions", users, using)
+
+
+def announce_users(users: Collection[Any], *, using: str) -> None:
+    """What these users (primary keys) are or may changed; told after the commit."""
+    _announce("refresh", users, using)
+
+
+def announce_all(*, using: str) -> None:
+    """Anybody may have changed; told after the commit."""
+    transactions.after_commit(_draft(ControlEvent(kind="all")), using)
+
+
+def _announce(kind: str, users: Collection[Any], using: str) -> None:
+    pks = [str(pk) for pk in users]
+    for begin in range(0, len(pks), USERS_PER_EVENT):
+        part = pks[begin : begin + USERS_PER_EVENT]
+        transactions.after_commit(_draft(ControlEvent(kind=kind, users=part)), using)
 
 
 def disconnect(
     user: AbstractBaseUser | None = None,
     *,
     client: str = "",
+    session: str = "",
+    token: str = "",
     code: Code = Disconnects.FORCE_DISCONNECT,
     using: str = DEFAULT_DB_ALIAS,
 ) -> None:
@@ -43,15 +69,18 @@ def disconnect(
     Args:
         user: Whose; all of them, live ones and handlers' sockets.
         client: Id of a single connection instead.
+        session: Key of a session: only those that it let in. Sent as a digest.
+        token: A token: only those that it let in. Sent as a digest.
         code: What the clients are told; by default 3503, and that they must not come
             back. ``Disconnects.FORCE_RECONNECT`` lets them.
         using: The database whose transaction is waited for.
 
     Raises:
-        TypeError: Neither user nor client.
+        TypeError: Nobody is named, or too many ways at once.
         ValueError: The code is not one of 3000 to 4999.
     """
-    transactions.after_commit(_draft(_disconnect_event(user, client, code)), using)
+    event = _disconnect_event(user, client, session, token, code)
+    transactions.after_commit(_draft(event), using)
 
 
 def unsubscribe(
@@ -78,8 +107,9 @@ def unsubscribe(
 
 
 def refresh(user: AbstractBaseUser, *, using: str = DEFAULT_DB_ALIAS) -> None:
-    """Have every process ask anew whether a user is active and may hear what he hears,
-    after the commit: for changes that no row of this package shows."""
+    """Have every process ask anew whether a user is active, whether the session or token
+    of each of his connections is still good, and whether he may hear what he hears, after
+    the commit: for changes that no signal of this package shows."""
     transactions.after_commit(_draft(_refresh_event(user)), using)
 
 
@@ -87,10 +117,12 @@ async def adisconnect(
     user: AbstractBaseUser | None = None,
     *,
     client: str = "",
+    session: str = "",
+    token: str = "",
     code: Code = Disconnects.FORCE_DISCONNECT,
 ) -> None:
     """`disconnect` for coroutines; knows no transaction."""
-    await _send(_disconnect_event(user, client, code))
+    await _send(_disconnect_event(user, client, session, token, code))
 
 
 async def aunsubscribe(
@@ -114,14 +146,18 @@ async def _send(event: ControlEvent) -> None:
 
 
 def _disconnect_event(
-    user: AbstractBaseUser | None, client: str, code: Code
+    user: AbstractBaseUser | None, client: str, session: str, token: str, code: Code
 ) -> ControlEvent:
     if not 3000 <= code.code <= 4999:
         raise ValueError(f"a close code is one of 3000 to 4999, not {code.code}")
+    if sum(map(bool, (client, session, token))) > 1:
+        raise TypeError("name one of client=, session= and token=")
+    by = session or token
     return ControlEvent(
         kind="disconnect",
-        users=_whose(user, client),
+        users=_whose(user, client) if user is not None or not by else [],
         client=client,
+        digest=digest_of(by) if by else "",
         code=code.code,
         reason=code.reason,
     )
@@ -146,4 +182,4 @@ def _whose(user: AbstractBaseUser | None, client: str) -> list[str]:
 
 
 def _draft(event: ControlEvent) -> Draft:
-    return Draft(CONTROL_CHANNEL, new_header("control"), codec.encode(event))
+    return Draft(CONTROL_CHANNEL, new_header("control"), codec.encode(event), HISTORY)

@@ -7,7 +7,8 @@ import logging
 import random
 import time
 from collections import Counter, deque
-from typing import Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 from aiohttp import WSCloseCode
@@ -15,6 +16,9 @@ from aiohttp import WSCloseCode
 from ..codes import Code, Disconnects
 from ..engine import ControlEvent, Engine
 from ..metrics import Gauge
+
+if TYPE_CHECKING:
+    from ..auth import Standing
 
 logger = logging.getLogger("redis_pubsub.websockets")
 
@@ -36,7 +40,11 @@ class Connection(Protocol):
         id: Unguessable, unique in the cluster.
         user_id: Its user's primary key as text; ``""`` for nobody.
         kind: `HANDLER` or `LIVE`.
+        standing: By what right it is open; ``None`` for nobody.
     """
+
+    @property
+    def standing(self) -> Standing | None: ...
 
     @property
     def kind(self) -> str: ...
@@ -57,15 +65,33 @@ class Connection(Protocol):
         """Close it without waiting."""
 
 
+@dataclass(frozen=True, slots=True)
+class _End:
+    """What somebody ended, and when, by ``time.monotonic()``."""
+
+    at: float
+    users: frozenset[str]
+    digest: str
+    code: Code
+
+    def means(self, user_id: str, standing: Standing | None) -> bool:
+        """Whether a connection is among it. Without users a digest means anybody's."""
+        if not self.digest:
+            return user_id in self.users
+        is_users = not self.users or user_id in self.users
+        return is_users and standing is not None and standing.digest == self.digest
+
+
 class Connections:
     """The open sockets of one engine."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._open: set[Connection] = set()
+        self._users: dict[str, set[Connection]] = {}
         self._kinds: Counter[str] = Counter()
         self._is_draining = False
-        self._recent: deque[tuple[float, set[str], Code]] = deque(maxlen=_RECENT)
+        self._recent: deque[_End] = deque(maxlen=_RECENT)
         engine.control.handlers.append(self._heard)
         for kind in (HANDLER, LIVE):
             self._show(kind)
@@ -92,39 +118,75 @@ class Connections:
         if connection not in self._open:
             self._open.add(connection)
             self._kinds[connection.kind] += 1
+            self.identified(connection)
+
+    def identified(self, connection: Connection) -> None:
+        """It is known by now whose a connection is."""
+        if connection.user_id and connection in self._open:
+            self._users.setdefault(connection.user_id, set()).add(connection)
 
     def discard(self, connection: Connection) -> None:
         if connection in self._open:
             self._open.discard(connection)
             self._kinds[connection.kind] -= 1
+            mine = self._users.get(connection.user_id)
+            if mine is not None:
+                mine.discard(connection)
+                if not mine:
+                    del self._users[connection.user_id]
+
+    def __contains__(self, connection: object) -> bool:
+        return connection in self._open
+
+    @property
+    def users(self) -> list[str]:
+        """Who is connected here, by primary key as text."""
+        return list(self._users)
+
+    def of_user(self, user: str) -> list[Connection]:
+        """The connections of a user, by primary key as text."""
+        return list(self._users.get(user, ()))
 
     def count(self, kind: str) -> int:
         """How many of a kind are open."""
         return self._kinds[kind]
 
-    def ended_since(self, moment: float, user_id: str) -> Code | None:
+    def ended_since(self, moment: float, standing: Standing | None) -> Code | None:
         """Whether somebody ended a user's connections since a moment: one that was still
         being let in then is to end as well.
 
         Args:
             moment: Of ``time.monotonic()``.
-            user_id: Primary key as text.
+            standing: Who it is; ``None`` for nobody.
         """
-        if not user_id:
+        if standing is None:
             return None
+        user_id = standing.user_id
         return next(
-            (code for at, users, code in self._recent if at >= moment and user_id in users),
+            (
+                end.code
+                for end in self._recent
+                if end.at >= moment and end.means(user_id, standing)
+            ),
             None,
         )
 
     def _heard(self, event: ControlEvent) -> None:
         if event.kind != "disconnect":
             return
-        users, code = set(event.users) - {""}, _code_of(event)
-        self._recent.append((time.monotonic(), users, code))
-        for connection in list(self._open):
-            if connection.user_id in users or connection.id == event.client:
-                connection.disconnect(code)
+        users = frozenset(event.users) - {""}
+        end = _End(time.monotonic(), users, event.digest, _code_of(event))
+        self._recent.append(end)
+        for connection in self._among(users, event):
+            is_named = bool(event.client) and connection.id == event.client
+            if is_named or end.means(connection.user_id, connection.standing):
+                connection.disconnect(end.code)
+
+    def _among(self, users: frozenset[str], event: ControlEvent) -> list[Connection]:
+        """Where to look for what is to end."""
+        if users and not event.client:
+            return [each for user in users for each in self._users.get(user, ())]
+        return list(self._open)
 
     async def drain(self, timeout_s: float) -> None:
         """Say goodbye to every socket while its client can still answer, in waves: not all

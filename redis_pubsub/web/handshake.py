@@ -6,24 +6,22 @@ import logging
 import re
 import time
 from ipaddress import ip_network
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from aiohttp import hdrs, web
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
 
-from ..auth import Authenticator, AuthUnavailable, user_of_session
+from ..auth import Authenticator, AuthUnavailable, Standing, user_of_session
 from ..auth.origin import is_origin_allowed, origin_of_page
 from ..auth.session import has_sessions
+from ..auth.standing import digest_of
 from ..auth.tickets import is_ticket, redeem
 from ..auth.tokens import TOKEN_MAX, expiry_of
 from ..engine import Engine
 from ..exceptions import BrokerUnavailable, PoolBusy, PubSubError
 from ..proxies import Client, TrustedProxies, parse
 from .buckets import Buckets
-
-if TYPE_CHECKING:
-    from django.contrib.auth.models import AbstractBaseUser
 
 logger = logging.getLogger("redis_pubsub.websockets")
 
@@ -84,13 +82,11 @@ class Gatekeeper:
         per_minute = engine.config.limits.auth_failures
         self._failures = Buckets(per_minute, per_minute / 60)
 
-    async def admit(
-        self, request: web.Request, authenticate: bool
-    ) -> AbstractBaseUser | None:
+    async def admit(self, request: web.Request, authenticate: bool) -> Standing | None:
         """Let a handshake pass.
 
         Returns:
-            The user, where one is asked for.
+            Who it is, where that is asked for.
 
         Raises:
             web.HTTPForbidden: Foreign Origin, no token, or a bad one.
@@ -103,7 +99,7 @@ class Gatekeeper:
             return None
         credentials = self.inspect(request)
         try:
-            user = await self.user_of(credentials)
+            standing = await self.standing_of(credentials)
         except AuthUnavailable:
             raise web.HTTPServiceUnavailable(
                 text="try again later", headers={hdrs.RETRY_AFTER: "2"}
@@ -112,9 +108,9 @@ class Gatekeeper:
             raise web.HTTPTooManyRequests(
                 text=str(error), headers={hdrs.RETRY_AFTER: str(int(error.retry_s) + 1)}
             ) from None
-        if user is None:
+        if standing is None:
             raise self._refused(INVALID_TOKEN if credentials.token else NO_TOKEN)
-        return user
+        return standing
 
     def inspect(self, request: web.Request) -> Credentials:
         """What a request brings along, unchecked but for its Origin.
@@ -131,8 +127,8 @@ class Gatekeeper:
         page = self._check_origin(request, uses_cookie=bool(session_key), client=client)
         return Credentials(token, session_key, page, client.address)
 
-    async def user_of(self, credentials: Credentials) -> AbstractBaseUser | None:
-        """The active user of a ticket, token or session, or ``None``.
+    async def standing_of(self, credentials: Credentials) -> Standing | None:
+        """The active user of a ticket, token or session, and until when; or ``None``.
 
         Raises:
             AuthUnavailable: The database, or for a ticket Redis, is down or too busy.
@@ -143,11 +139,11 @@ class Gatekeeper:
             self.refuse_guesser(credentials.address)
         try:
             if is_ticket(token):
-                user = await self._user_of_ticket(credentials)
+                standing = await self._standing_of_ticket(credentials)
             elif token:
-                user = await self._authenticator.user_of(token)
+                standing = await self._authenticator.standing_of(token)
             elif credentials.session_key:
-                return await self._engine.orm.run(user_of_session, credentials.session_key)
+                return await self._standing_of_session(credentials.session_key)
             else:
                 return None
         except (
@@ -160,9 +156,9 @@ class Gatekeeper:
             self._engine.metrics.count("auth_unavailable")
             logger.error("a token could not be checked", exc_info=error)
             raise AuthUnavailable("tokens cannot be checked now") from error
-        if user is None:
+        if standing is None:
             self._failed(credentials)
-        return user
+        return standing
 
     def refuse_guesser(self, address: str) -> None:
         """Refuse to look at another token of an address that guesses.
@@ -187,14 +183,23 @@ class Gatekeeper:
             share = _TICKETS_SHARE if is_ticket(credentials.token) else 1
             self._failures.take(_neighbourhood(credentials.address), share)
 
-    async def _user_of_ticket(self, credentials: Credentials) -> AbstractBaseUser | None:
-        return await redeem(
+    async def _standing_of_session(self, key: str) -> Standing | None:
+        user = await self._engine.orm.run(user_of_session, key)
+        if user is None:
+            return None
+        return Standing(user, session_key=key, digest=digest_of(key))
+
+    async def _standing_of_ticket(self, credentials: Credentials) -> Standing | None:
+        user = await redeem(
             credentials.token,
             credentials.origin,
             take=self._engine.hub.broker.take,
             orm=self._engine.orm,
             ttl_s=self._config.limits.ticket_s,
         )
+        if user is None:
+            return None
+        return Standing(user, digest=digest_of(credentials.token))
 
     def _token(self, request: web.Request) -> str:
         token = _header_token(request) or _subprotocol_token(request)

@@ -14,16 +14,17 @@ from google.protobuf.internal.decoder import _DecodeVarint32
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from redis_pubsub.auth import authorize, personal
+from redis_pubsub.auth import authorize, personal, standing
 from redis_pubsub.auth.tokens import sign
 from redis_pubsub.conf import get_config
-from redis_pubsub.contrib.live import connecting, on_message, review, rpc
+from redis_pubsub.contrib.live import connecting, on_message, rpc
 from redis_pubsub.contrib.live.connection import Connection
 from redis_pubsub.contrib.live.dialogue import hear
 from redis_pubsub.contrib.live.protocol.forms import WEBSOCKET, websocket_protobuf
 from redis_pubsub.contrib.live.protocol.protobuf import _varint
 from redis_pubsub.contrib.live.server import LiveServer
 from redis_pubsub.engine import Engine
+from redis_pubsub.readers import live as live_subscriptions
 from redis_pubsub.web.handshake import Credentials
 from redis_pubsub.web.outlet import Outlet
 
@@ -106,7 +107,8 @@ async def server(settings, monkeypatch, caplog):
     monkeypatch.setattr(connecting, "_active_user", lambda pk: USER if pk == "7" else None)
     monkeypatch.setattr(authorize, "_rows", lambda user, channels: {})
     monkeypatch.setattr(personal, "_has_groups", lambda: False)
-    monkeypatch.setattr(review, "_active_users", lambda pks: {"7": USER})
+    monkeypatch.setattr(standing, "active_users", lambda pks: {"7": USER})
+    monkeypatch.setattr(live_subscriptions, "_active", lambda users: [])
 
     @rpc("echo")
     async def echo(user, data):

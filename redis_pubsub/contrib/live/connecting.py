@@ -12,7 +12,8 @@ from django.core.exceptions import ValidationError
 from django.db import InterfaceError, OperationalError
 from msgspec import Raw
 
-from ...auth import AuthUnavailable
+from ...auth import AuthUnavailable, Standing
+from ...auth.standing import digest_of
 from ...auth.tickets import is_ticket
 from ...auth.tokens import ExpiredToken, InvalidToken, expiry_of, verify
 from ...codes import Code, Disconnects, Errors
@@ -21,7 +22,7 @@ from ...web.handshake import TooManyFailures
 from .entering import Entering, Entry
 from .expiries import ttl_s
 from .personal import own_channels
-from .protocol.commands import Command, ConnectRequest, SubscribeRequest
+from .protocol.commands import NO_DATA, Command, ConnectRequest, SubscribeRequest
 from .protocol.results import (
     ConnectResult,
     RefreshResult,
@@ -30,8 +31,6 @@ from .protocol.results import (
 )
 
 if TYPE_CHECKING:
-    from django.contrib.auth.models import AbstractBaseUser
-
     from .connection import Connection
 
 logger = logging.getLogger("redis_pubsub.live")
@@ -54,14 +53,20 @@ class Identity:
     """Who somebody is, and until when.
 
     Attributes:
-        user: ``None`` for nobody.
+        standing: ``None`` for nobody.
         expires_at: Unix time; 0 for never.
         info: What others are told of him.
     """
 
-    user: AbstractBaseUser | None
+    standing: Standing | None
     expires_at: float = 0
     info: Raw = field(default_factory=Raw)
+
+
+def _of_token(standing: Standing, expires_at: float, info: Raw = NO_DATA) -> Identity:
+    """A token's end is the connection's to watch: a new one may come for it."""
+    standing.expires_at = 0
+    return Identity(standing, expires_at, info)
 
 
 async def connect(connection: Connection, command: Command) -> None:
@@ -72,11 +77,14 @@ async def connect(connection: Connection, command: Command) -> None:
     refreshes, began = server.refreshes, time.monotonic()
     try:
         identity = await identify(connection, request)
-        connection.user, connection.conn_info = identity.user, identity.info
-        ended = server.ended_since(began, connection.user_id)
+        connection.conn_info = identity.info
+        connection.identified(identity.standing)
+        ended = server.ended_since(began, connection.standing)
         if ended is not None:
             raise Refused(ended)
         await _admit(connection, command, request, identity)
+        if connection.session.ending is None:
+            server.rechecks.watch(connection, server.rechecks.heard)
         if server.refreshes != refreshes and connection.user_id:
             # He may not be any more who he was when he was looked up.
             server.look_again(connection.user_id, entirely=True)
@@ -155,12 +163,12 @@ async def identify(connection: Connection, request: ConnectRequest) -> Identity:
     if token:
         return await identity_of_token(connection, token)
     try:
-        user = await connection.server.gatekeeper.user_of(credentials)
+        standing = await connection.server.gatekeeper.standing_of(credentials)
     except AuthUnavailable:
         raise Refused(Errors.INTERNAL) from None
-    if user is None and not connection.server.options.anonymous:
+    if standing is None and not connection.server.options.anonymous:
         raise Refused(Disconnects.PERMISSION_DENIED)
-    return Identity(user)
+    return Identity(standing)
 
 
 async def identity_of_token(connection: Connection, token: str) -> Identity:
@@ -185,16 +193,17 @@ async def identity_of_token(connection: Connection, token: str) -> Identity:
                 user = await server.engine.orm.run(_active_user, claims.sub)
                 if user is None or claims.channel:
                     raise Refused(Disconnects.INVALID_TOKEN)
-                return Identity(user, claims.exp, claims.info)
-        user = await server.gatekeeper.user_of(brought._replace(token=token))
+                standing = Standing(user, digest=digest_of(token))
+                return _of_token(standing, claims.exp, claims.info)
+        found = await server.gatekeeper.standing_of(brought._replace(token=token))
     except TooManyFailures:
         raise Refused(Errors.TOO_MANY_REQUESTS) from None
     except (AuthUnavailable, OperationalError, InterfaceError, PoolBusy) as error:
         logger.warning("a token could not be checked: %s", error)
         raise Refused(Errors.INTERNAL) from None
+    if found is not None:
+        return _of_token(found, found.expires_at)
     expires_at = expiry_of(token)
-    if user is not None:
-        return Identity(user, expires_at)
     # Its own word is enough here: all it leads to is that the client asks for a new one. So
     # has a client to that comes back with the ticket it has used; client libraries keep it.
     is_expired = is_ticket(token) or 0 < expires_at <= time.time()
@@ -216,9 +225,11 @@ async def refresh(connection: Connection, command: Command) -> None:
         else:
             connection.session.end(refusal.code)
         return
-    if identity.user is None or str(identity.user.pk) != connection.user_id:
+    standing = identity.standing
+    if standing is None or standing.user_id != connection.user_id:
         connection.session.end(Disconnects.INVALID_TOKEN)
         return
+    connection.standing = standing
     connection.expire("", identity.expires_at)
     result = RefreshResult(connection.id, connection.server.version)
     if identity.expires_at:

@@ -31,6 +31,7 @@ from .protocol.session import Heard, Session
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
 
+    from ...auth import Standing
     from .entering import Entry
     from .server import LiveServer
 
@@ -66,7 +67,7 @@ class Connection:
 
     Attributes:
         id: Unguessable, unique in the cluster; its client knows it.
-        user: Who it is; ``None`` for nobody, and before it has connected.
+        standing: Who it is; ``None`` for nobody, and before it has connected.
         conn_info: What its token wants others to be told of it.
         session: What was said so far.
         listener: What the hub feeds.
@@ -89,7 +90,7 @@ class Connection:
         "listener",
         "server",
         "session",
-        "user",
+        "standing",
     )
 
     def __init__(self, server: LiveServer, line: Line, credentials: Credentials) -> None:
@@ -97,7 +98,7 @@ class Connection:
         self.line = line
         self.credentials = credentials
         self.id = uuid.uuid4().hex
-        self.user: AbstractBaseUser | None = None
+        self.standing: Standing | None = None
         self.conn_info = NO_DATA
         self.session = Session(line.form, server.limits.live_channels)
         self.listener = Feedline(self, line.form.publication)
@@ -119,9 +120,19 @@ class Connection:
     # -- who it is -----------------------------------------------------------------------
 
     @property
+    def user(self) -> AbstractBaseUser | None:
+        """``None`` for nobody."""
+        return None if self.standing is None else self.standing.user
+
+    @property
     def user_id(self) -> str:
         """Primary key as text; ``""`` for nobody."""
-        return "" if self.user is None else str(self.user.pk)
+        return "" if self.standing is None else self.standing.user_id
+
+    def identified(self, standing: Standing | None) -> None:
+        """The client has said who it is: from now on it can be ended by its user."""
+        self.standing = standing
+        self.server.identified(self)
 
     def owns(self, claims: Claims) -> bool:
         """Whether a token speaks of this connection's user."""
@@ -144,7 +155,7 @@ class Connection:
             self._patience = None
         if self.session.ending is None:
             self._seat = self.server.wheel.add(self)
-            self.server.identified(self)
+            self.server.connected(self)
 
     def expire(self, channel: str, at: float) -> None:
         """Let a permission end; see `Expiries.set`."""

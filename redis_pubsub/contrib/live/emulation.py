@@ -37,11 +37,13 @@ class Post(msgspec.Struct):
         session: Which stream it belongs to.
         node: Which process has that stream.
         data: Commands, as a frame of a socket would have them.
+        has_moved: Instead of commands: the browser has another session by now.
     """
 
     session: str
     node: str
     data: str
+    has_moved: bool = False
 
 
 _decoder = msgspec.json.Decoder(Post)
@@ -52,7 +54,9 @@ class PostOffice:
 
     A session's name is a secret, signed together with the process that has the stream
     and the cookie of the browser that opened it: any process can tell whether a post may
-    speak for the stream, without asking.
+    speak for the stream, without asking. A browser that has logged in or out since has
+    another cookie: it may not post, and its stream ends so that it comes back as who it
+    is now.
     """
 
     framing = None
@@ -81,14 +85,19 @@ class PostOffice:
     def new_session(self, request: web.Request) -> str:
         """A name for a stream that this request opens."""
         secret = secrets.token_urlsafe(24)
-        return f"{secret}.{_signature(secret, self._engine.node, request)}"
+        mark = _mark(secret, request)
+        return f"{secret}.{mark}.{_signature(secret, self._engine.node, mark)}"
 
-    def may_post(self, request: web.Request, post: Post) -> bool:
-        """Whether a request may speak for a stream: it knows the stream's name, and comes
-        from the browser that opened it."""
-        secret, _, signature = post.session.partition(".")
-        expected = _signature(secret, post.node, request)
+    def knows_name(self, post: Post) -> bool:
+        """Whether a post has the name of a stream, as its process signed it."""
+        secret, mark, signature = _parts(post.session)
+        expected = _signature(secret, post.node, mark)
         return hmac.compare_digest(signature.encode(), expected.encode())
+
+    def is_same_browser(self, request: web.Request, post: Post) -> bool:
+        """Whether a request has the cookie with which the stream was opened."""
+        secret, mark, _ = _parts(post.session)
+        return hmac.compare_digest(mark.encode(), _mark(secret, request).encode())
 
     async def take(self, post: Post) -> bool:
         """Bring a post where it belongs; whether that process is there.
@@ -119,12 +128,17 @@ class PostOffice:
     def _deliver(self, post: Post) -> None:
         # A stream that has just ended takes nothing more; its client learns that from it.
         line = self._lines.get(post.session)
-        if line is not None:
+        if line is None:
+            return
+        if post.has_moved:
+            line.on_moved()
+        else:
             line.post(post.data)
 
 
 async def emulation(request: web.Request) -> web.StreamResponse:
-    """Take a post: 204 taken, 404 no such process, 403 not this browser's."""
+    """Take a post: 204 taken, 404 no such process, 403 not this browser's, or not with its
+    present session."""
     engine = request.config_dict[ENGINE]
     office: PostOffice = engine.part(PostOffice)
     gatekeeper: Gatekeeper = engine.part(Gatekeeper)
@@ -139,14 +153,19 @@ async def emulation(request: web.Request) -> web.StreamResponse:
     size_bytes = len(post.data.encode())
     if size_bytes > limit_bytes:
         raise web.HTTPRequestEntityTooLarge(max_size=limit_bytes, actual_size=size_bytes)
-    if not office.may_post(request, post):
+    if not office.knows_name(post):
         engine.metrics.count("handshakes_refused")
         raise web.HTTPForbidden(text="this session is not yours\n")
+    is_same = office.is_same_browser(request, post)
+    post = Post(post.session, post.node, post.data if is_same else "", not is_same)
     try:
         is_there = await office.take(post)
     except BrokerUnavailable as error:
         logger.warning("a post could not be brought on: %s", error)
         raise web.HTTPServiceUnavailable from None
+    if not is_same:
+        engine.metrics.count("handshakes_refused")
+        raise web.HTTPForbidden(text="you have another session now; connect again\n")
     response = web.Response(status=204 if is_there else 404)
     allow_origin(request, response)
     return response
@@ -156,6 +175,19 @@ def _channel_of(node: str) -> str:
     return reserved_channel(f"node:{node}")
 
 
-def _signature(secret: str, node: str, request: web.Request) -> str:
+def _parts(session: str) -> tuple[str, str, str]:
+    """Secret, mark and signature; empty where there is none."""
+    secret, _, rest = session.partition(".")
+    mark, _, signature = rest.partition(".")
+    return secret, mark, signature
+
+
+def _mark(secret: str, request: web.Request) -> str:
+    """What a browser's session cookie looks like to who knows the secret."""
     cookie = request.cookies.get(settings.SESSION_COOKIE_NAME, "")
-    return salted_hmac(_SALT, f"{secret}\n{node}\n{cookie}", algorithm="sha256").hexdigest()
+    return salted_hmac(_SALT, f"{secret}\n{cookie}", algorithm="sha256").hexdigest()[:32]
+
+
+def _signature(secret: str, node: str, mark: str) -> str:
+    said = f"{secret}\n{node}\n{mark}"
+    return salted_hmac(_SALT, said, algorithm="sha256").hexdigest()

@@ -153,6 +153,7 @@ class Entering:
         heard.is_server_side = entry.is_server_side
         heard.is_positioned = is_positioned
         heard.by_row, heard.by_token = entry.by_row, entry.by_token
+        heard.token = entry.wish.token if self._server.authorizer.has_method else ""
         result = SubscribeResult(was_recovering=entry.wish.recover)
         if entry.expires_at:
             result.expires = True

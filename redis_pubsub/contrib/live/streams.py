@@ -49,6 +49,7 @@ class StreamLine:
         self.on_slow: Callable[[], None] = self.abort
         self.outlet = Outlet(transport, limit_bytes, self._too_slow)
         self.on_flood: Callable[[], None] = self.abort
+        self.on_moved: Callable[[], None] = self.abort
         self._posts: asyncio.Queue[str] = asyncio.Queue(POSTS_WAITING)
         self._has_ended = asyncio.Event()
 
@@ -161,6 +162,7 @@ async def _serve(
         line.outlet.write(form.envelop(opening))
     connection = Connection(server, line, credentials)
     line.on_flood = functools.partial(connection.end, Disconnects.TOO_MANY_REQUESTS)
+    line.on_moved = functools.partial(connection.end, Disconnects.FORCE_RECONNECT)
     office.add(line)
     try:
         await _converse(connection, line, command)

@@ -17,6 +17,7 @@ from ...auth.tickets import is_ticket
 from ...web.connections import Connections
 from ...web.handshake import BEARER, Gatekeeper
 from ...web.keys import ENGINE, PAGES
+from ...web.rechecks import Rechecks
 from .routes import clean_route
 from .serving import HandlerConnection
 from .socket import HandlerSocket
@@ -78,7 +79,9 @@ class Route:
         if engine.part(Connections).is_draining:
             raise web.HTTPServiceUnavailable(headers={"Retry-After": "1"})
         began = time.monotonic()
-        user = await engine.part(Gatekeeper).admit(request, self._authenticate)
+        rechecks = engine.part(Rechecks)
+        heard = rechecks.heard
+        standing = await engine.part(Gatekeeper).admit(request, self._authenticate)
         socket = HandlerSocket(
             engine.config.limits,
             engine.metrics,
@@ -90,11 +93,11 @@ class Route:
         except ConnectionResetError:
             # The client left while it was being let in; 499 is for the access log.
             return web.Response(status=499)
-        connection = HandlerConnection(engine, self, socket, request, user)
-        ended = engine.part(Connections).ended_since(began, connection.user_id)
+        connection = HandlerConnection(engine, self, socket, request, standing)
+        ended = engine.part(Connections).ended_since(began, standing)
         if ended is not None:
             connection.disconnect(ended)
-        await connection.serve()
+        await connection.serve(heard)
         return socket
 
     def arguments(
