@@ -15,6 +15,7 @@ from ..auth.session import has_sessions
 from ..engine import Engine
 from ..exceptions import PoolBusy
 from ..proxies import TrustedProxies
+from .clients import Clients
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -49,7 +50,7 @@ class Gatekeeper:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._config = engine.config
-        self._proxies = TrustedProxies(engine.config.trusted_proxies)
+        self._clients = Clients(TrustedProxies(engine.config.trusted_proxies))
         self._authenticator = Authenticator(engine.config.tokenauth_method, engine.orm)
 
     async def admit(
@@ -147,14 +148,7 @@ class Gatekeeper:
 
     def _reached_as(self, request: web.Request) -> tuple[str, str]:
         """Scheme and host as the client knows them."""
-        transport = request.transport
-        peer = transport.get_extra_info("peername") if transport is not None else None
-        forwarded = {
-            name.upper(): value
-            for name, value in request.headers.items()
-            if TrustedProxies.is_forwarding_header(name.upper())
-        }
-        client = self._proxies.client(peer[0] if isinstance(peer, tuple) else "", forwarded)
+        client = self._clients.of(request)
         host = client.headers.get("X-FORWARDED-HOST", request.headers.get(hdrs.HOST, ""))
         return client.scheme or request.scheme, host
 

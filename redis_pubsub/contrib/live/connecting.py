@@ -75,6 +75,8 @@ async def connect(connection: Connection, command: Command) -> None:
         ended = server.ended_since(began, connection.user_id)
         if ended is not None:
             raise Refused(ended)
+        if not connection.claim_place(connection.user_id):
+            raise Refused(Disconnects.CONNECTION_LIMIT)
         await _admit(connection, command, request, identity)
         if server.refreshes != refreshes and connection.user_id:
             # He may not be any more who he was when he was looked up.

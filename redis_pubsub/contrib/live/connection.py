@@ -31,6 +31,8 @@ from .protocol.session import Heard, Session
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
 
+    from ...web.admission import Place
+    from ...web.outlet import Outlet
     from .entering import Entry
     from .server import LiveServer
 
@@ -63,10 +65,12 @@ class Connection:
         server: What it belongs to.
         line: The way to its client.
         credentials: What the handshake brought along.
+        place: Its part of what the process can carry; without one nothing is counted.
 
     Attributes:
         id: Unguessable, unique in the cluster; its client knows it.
         user: Who it is; ``None`` for nobody, and before it has connected.
+        commands_at: When what it has said is paid for; see `rationing.Rations`.
         conn_info: What its token wants others to be told of it.
         session: What was said so far.
         listener: What the hub feeds.
@@ -80,8 +84,10 @@ class Connection:
         "_is_late",
         "_joins",
         "_patience",
+        "_place",
         "_seat",
         "_taps",
+        "commands_at",
         "conn_info",
         "credentials",
         "id",
@@ -92,8 +98,16 @@ class Connection:
         "user",
     )
 
-    def __init__(self, server: LiveServer, line: Line, credentials: Credentials) -> None:
+    def __init__(
+        self,
+        server: LiveServer,
+        line: Line,
+        credentials: Credentials,
+        place: Place | None = None,
+    ) -> None:
         self.server = server
+        self._place = place
+        self.commands_at = 0.0
         self.line = line
         self.credentials = credentials
         self.id = uuid.uuid4().hex
@@ -122,6 +136,10 @@ class Connection:
     def user_id(self) -> str:
         """Primary key as text; ``""`` for nobody."""
         return "" if self.user is None else str(self.user.pk)
+
+    def claim_place(self, user_id: str) -> bool:
+        """Whether the user may have one more connection."""
+        return self._place is None or self._place.claim(user_id)
 
     def owns(self, claims: Claims) -> bool:
         """Whether a token speaks of this connection's user."""
@@ -321,6 +339,10 @@ class Connection:
         self.session.end(code)
         self.flush()
 
+    def flooded(self) -> None:
+        """The client sends more than it may; it comes back, more slowly."""
+        self.end(Disconnects.TOO_MANY_REQUESTS)
+
     def disconnect(self, code: Code) -> None:
         """See `redis_pubsub.web.connections.Connection`."""
         self.end(code)
@@ -366,6 +388,11 @@ class Connection:
         self._ended = asyncio.Event()
         self.end(Disconnects.SHUTDOWN)
         await self._ended.wait()
+
+    @property
+    def outlet(self) -> Outlet:
+        """See `redis_pubsub.web.connections.Connection`."""
+        return self.line.outlet
 
     def hang_up(self, code: int, reason: str) -> None:
         """See `redis_pubsub.web.connections.Connection`."""

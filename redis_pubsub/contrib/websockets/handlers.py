@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 from multidict import MultiDict
 
+from ...web.admission import Admission, Place
 from ...web.connections import Connections
 from ...web.handshake import BEARER, Gatekeeper
 from ...web.keys import ENGINE, PAGES
@@ -22,6 +23,8 @@ from .socket import HandlerSocket
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
+
+    from ...engine import Engine
 
 logger = logging.getLogger("redis_pubsub.websockets")
 
@@ -76,8 +79,16 @@ class Route:
         engine = request.config_dict[ENGINE]
         if engine.part(Connections).is_draining:
             raise web.HTTPServiceUnavailable(headers={"Retry-After": "1"})
+        with engine.part(Admission).admit(request) as place:
+            return await self._serve(request, engine, place)
+
+    async def _serve(
+        self, request: web.Request, engine: Engine, place: Place
+    ) -> web.StreamResponse:
         began = time.monotonic()
         user = await engine.part(Gatekeeper).admit(request, self._authenticate)
+        if user is not None:
+            place.claim_or_refuse(str(user.pk))
         socket = HandlerSocket(
             engine.config.limits,
             engine.metrics,

@@ -15,6 +15,7 @@ from ...engine import Engine
 from ...exceptions import BrokerUnavailable, InvalidChannelName, PubSubError
 from ...readers import SubscriptionManager
 from ...web.connections import HANDLER, Connections
+from ...web.outlet import Outlet
 from .socket import HandlerSocket
 
 if TYPE_CHECKING:
@@ -150,6 +151,11 @@ class HandlerConnection:
             self._socket.abandon(code, reason)
         if self._task is not None:
             self._task.cancel()
+
+    @property
+    def outlet(self) -> Outlet | None:
+        """See `Connection`."""
+        return self._socket.outlet
 
     @property
     def id(self) -> str:
