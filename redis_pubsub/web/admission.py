@@ -156,7 +156,8 @@ def _as_files_allow(connections: int) -> int:
     if files == resource.RLIM_INFINITY or files - SPARE_FILES >= connections:
         return connections
     most = max(1, files - SPARE_FILES)
-    logger.warning(
+    logger.log(
+        logging.WARNING if most < connections / 2 else logging.INFO,
         "this process may open %d files, so it serves %d connections, not the %d of "
         'limits["connections"]; raise it with ulimit -n or LimitNOFILE=',
         files,

@@ -15,6 +15,8 @@ from aiohttp import WSCloseCode
 from ..codes import Code, Disconnects
 from ..engine import ControlEvent, Engine
 from ..metrics import Gauge
+from .outlet import Outlet
+from .stalls import Stalls
 
 logger = logging.getLogger("redis_pubsub.websockets")
 
@@ -47,6 +49,10 @@ class Connection(Protocol):
     @property
     def user_id(self) -> str: ...
 
+    @property
+    def outlet(self) -> Outlet | None:
+        """Where its bytes leave; ``None`` before it is open."""
+
     def disconnect(self, code: Code) -> None:
         """Close it because somebody wants that; without waiting."""
 
@@ -67,6 +73,9 @@ class Connections:
         self._is_draining = False
         self._recent: deque[tuple[float, set[str], Code]] = deque(maxlen=_RECENT)
         engine.control.handlers.append(self._heard)
+        deadline_s = engine.config.limits.write_deadline_s
+        self._stalls = Stalls(self._open, deadline_s, self._stalled)
+        engine.closing.callback(self._stalls.close)
         for kind in (HANDLER, LIVE):
             self._show(kind)
 
@@ -92,11 +101,16 @@ class Connections:
         if connection not in self._open:
             self._open.add(connection)
             self._kinds[connection.kind] += 1
+            self._stalls.arm()
 
     def discard(self, connection: Connection) -> None:
         if connection in self._open:
             self._open.discard(connection)
             self._kinds[connection.kind] -= 1
+
+    def _stalled(self, connection: Connection) -> None:
+        self._engine.metrics.count("stalled_disconnects")
+        connection.disconnect(Disconnects.WRITE_ERROR)
 
     def count(self, kind: str) -> int:
         """How many of a kind are open."""

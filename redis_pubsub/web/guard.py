@@ -1,8 +1,8 @@
 """What a client may send on a WebSocket, looked at frame by frame before aiohttp's parser.
 
 The parser is strict about nearly everything, and has no opinion on how much is too much:
-it takes any number of pings, messages and empty fragments, and it takes frames without a
-mask. So each piece of what arrives passes a `Guard` first, which reads the heads of the
+it takes any number of pings, messages and empty fragments, frames without a mask, and
+close codes that nobody may send. So each piece of what arrives passes a `Guard` first, which reads the heads of the
 frames and nothing else. That costs a microsecond for a message (docs/topics/security.rst).
 """
 
@@ -82,6 +82,14 @@ def pace_of_live(limits: Limits) -> Pace:
     )
 
 
+def _is_forbidden(mask_and_code: bytes) -> bool:
+    """Whether a close has a code that only this side may use, or none at all; aiohttp's
+    parser knows the others."""
+    high = mask_and_code[0] ^ mask_and_code[4]
+    code = high << 8 | mask_and_code[1] ^ mask_and_code[5]
+    return code in (1005, 1006, 1015) or code >= 5000
+
+
 class Parser(Protocol):
     """aiohttp's ``WebSocketReader``."""
 
@@ -151,7 +159,7 @@ class Guard:
         while at + 1 < end:
             first, second = data[at], data[at + 1]
             if second < _MASKED:
-                return self._unmasked(data[:at])
+                return self._break(data[:at], "a frame without a mask")
             if second < 254:
                 after = at + second - 122
             else:
@@ -160,11 +168,16 @@ class Guard:
                     break
                 size = int.from_bytes(data[at + 2 : at + 2 + width], "big")
                 after = at + 6 + width + size
-            frames += 1
             if first & _IS_CONTROL:
+                if first == _CLOSE and second > _MASKED + 1:
+                    if at + 8 > end:
+                        break
+                    if _is_forbidden(data[at + 2 : at + 8]):
+                        return self._break(data[:at], "a close code that is none")
                 controls += 1
             elif first in _MESSAGES:
                 messages += 1
+            frames += 1
             at = after
         if not self._is_in_pace(end + frames * FRAME_BYTES, messages, controls):
             return self._flood(data)
@@ -190,10 +203,9 @@ class Guard:
             is_in_pace = is_in_pace and at - now <= pace.controls_s
         return is_in_pace
 
-    def _unmasked(self, before: bytes) -> tuple[bool, bytes]:
+    def _break(self, before: bytes, what: str) -> tuple[bool, bytes]:
         self._parser.feed_data(before)
-        error = WebSocketError(WSCloseCode.PROTOCOL_ERROR, "a frame without a mask")
-        self._guarded.broke_protocol(error)
+        self._guarded.broke_protocol(WebSocketError(WSCloseCode.PROTOCOL_ERROR, what))
         return _FAILED
 
     def _flood(self, data: bytes) -> tuple[bool, bytes]:

@@ -62,7 +62,7 @@ class GuardedSocket(web.WebSocketResponse):
 
     def broke_protocol(self, error: WebSocketError) -> None:
         """See `redis_pubsub.web.guard.Guarded`: as if the parser had found it."""
-        self._metrics.count("unmasked_frames")
+        self._metrics.count("protocol_breaches")
         assert self._reader is not None, "set by aiohttp"
         self._reader.set_exception(error)
 

@@ -54,7 +54,8 @@ class Rations:
             connection.flooded()
             return [], []
         allowed = max(0, amount - math.ceil(over_s / self._command_s))
-        wanted, refused = commands[:allowed], []
+        wanted = commands[:allowed]
+        refused: list[Command] = []
         for command in commands[allowed:]:
             (refused if command.kind in REFUSABLE else wanted).append(command)
         return wanted, refused
@@ -72,4 +73,3 @@ def refuse(connection: Connection, commands: list[Command]) -> None:
             connection.flooded()
             return
         session.fail(command, Errors.TOO_MANY_REQUESTS)
-
