@@ -225,9 +225,11 @@ class Guard:
             self._guarded.abort()
             return _FAILED
         while at + 1 < end:
-            if data[at] == _CLOSE:
-                return self._parser.feed_data(data[at:])
             size, width = data[at + 1] & 0x7F, 0
+            if data[at] == _CLOSE:
+                if at + 6 + size > end:
+                    break
+                return self._parser.feed_data(data[at:])
             if size > 125:
                 width = 2 if size == 126 else 8
                 if at + 2 + width > end:
