@@ -26,9 +26,6 @@ logger = logging.getLogger("redis_pubsub.auth")
 
 Method = Callable[[str], Any]
 
-TOKEN_MAX = 8_192
-"""Characters; a longer token is no token."""
-
 
 class AuthUnavailable(PubSubError):
     """Whether a token is good cannot be said now: the database is down or too busy."""

@@ -25,6 +25,8 @@ from ..exceptions import PubSubError
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
 
+TOKEN_MAX = 8_192
+"""Characters of a token; a longer one is none."""
 # What is empty is left out of a token, which goes by identity.
 _NO_INFO = Raw()
 _HEADER = b'{"alg":"HS256","typ":"JWT"}'
@@ -113,6 +115,9 @@ def verify(token: str, key: str) -> Claims:
         ExpiredToken: It was good once.
         InvalidToken: It is not ours, or not yet good.
     """
+    if len(token) > TOKEN_MAX:
+        # What it says of its user is stored with every presence and sent to others.
+        raise InvalidToken(f"longer than {TOKEN_MAX} characters")
     try:
         head, body, signature = token.encode("ascii").split(b".")
         is_ours = _header.decode(_decode(head)).alg == "HS256" and hmac.compare_digest(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable
 
 from aiohttp.http_exceptions import BadHttpMessage
 
-LOGGERS = ("redis_pubsub.live", "redis_pubsub.websockets", "aiohttp.server")
+LOGGERS = ("redis_pubsub.live", "redis_pubsub.websockets", "aiohttp.server", "asyncio")
 PER_PERIOD = 20
 PERIOD_S = 60.0
 MAX_KINDS = 1_000
