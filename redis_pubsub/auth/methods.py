@@ -18,6 +18,7 @@ from django.utils.module_loading import import_string
 
 from ..db import Orm
 from ..exceptions import PoolBusy, PubSubError
+from .tokens import TOKEN_MAX
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser

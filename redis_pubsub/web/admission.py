@@ -12,7 +12,7 @@ import math
 import resource
 from collections import Counter
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from aiohttp import hdrs, web
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("redis_pubsub.websockets")
 
+_TOO_MANY, _LATER = "too many connections\n", "try again later\n"
+_Answer = TypeVar("_Answer", bound=web.HTTPException)
 SPARE_FILES = 64
 """Open files that are not for clients: Redis, the database, logs, who is being refused."""
 FULL_RETRY_S = 5
@@ -179,8 +181,14 @@ def _after(seconds: float) -> dict[str, str]:
 
 
 def _too_many(seconds: float) -> web.HTTPTooManyRequests:
-    return web.HTTPTooManyRequests(text="too many connections\n", headers=_after(seconds))
+    return _closing(web.HTTPTooManyRequests(text=_TOO_MANY, headers=_after(seconds)))
 
 
 def _unavailable(seconds: float) -> web.HTTPServiceUnavailable:
-    return web.HTTPServiceUnavailable(text="try again later\n", headers=_after(seconds))
+    return _closing(web.HTTPServiceUnavailable(text=_LATER, headers=_after(seconds)))
+
+
+def _closing(answer: _Answer) -> _Answer:
+    # What is refused must not keep an open file for its next request.
+    answer.force_close()
+    return answer

@@ -2,8 +2,9 @@
 
 The parser is strict about nearly everything, and has no opinion on how much is too much:
 it takes any number of pings, messages and empty fragments, frames without a mask, and
-close codes that nobody may send. So each piece of what arrives passes a `Guard` first, which reads the heads of the
-frames and nothing else. That costs a microsecond for a message (docs/topics/security.rst).
+close codes that nobody may send. So each piece of what arrives passes a `Guard` first,
+which reads the heads of the frames and nothing else. That costs a microsecond for a
+message (docs/topics/security.rst).
 """
 
 from __future__ import annotations

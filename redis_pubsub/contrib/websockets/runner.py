@@ -17,6 +17,7 @@ from aiohttp import http_parser, web
 from aiohttp.web_log import AccessLogger, KeyMethod
 
 from ...engine import Engine
+from ...web.accepting import accept_one_by_one
 from ...web.connections import Connections
 from ...web.keys import ENGINE, QUIET
 from ...web.lines import FewOfAKind
@@ -106,6 +107,7 @@ class Runner(web.AppRunner):
 
     async def setup(self) -> None:
         await super().setup()
+        accept_one_by_one(asyncio.get_running_loop())
         engine = self.app.get(ENGINE)
         if engine is not None:
             self._watch_strangers(engine)
