@@ -30,6 +30,9 @@ _TOO_MANY, _LATER = "too many connections\n", "try again later\n"
 _Answer = TypeVar("_Answer", bound=web.HTTPException)
 SPARE_FILES = 64
 """Open files that are not for clients: Redis, the database, logs, who is being refused."""
+FLOOD_COSTS = 20
+"""How many times an address has come that was cut off because it sent too much: who comes
+back at once to do it again is soon refused before the upgrade."""
 FULL_RETRY_S = 5
 """Where only others' leaving helps."""
 
@@ -92,6 +95,11 @@ class Admission:
         self._users[user_id] += 1
         return True
 
+    def fine(self, address: str) -> None:
+        """Let an address pay for a flood."""
+        if address:
+            self._coming_from.take(address, FLOOD_COSTS)
+
     def take(self, address: str) -> None:
         self._count += 1
         if address:
@@ -138,6 +146,10 @@ class Place:
         """
         if not self.claim(user_id):
             raise _too_many(FULL_RETRY_S)
+
+    def flooded(self) -> None:
+        """Who has it sent more than it may."""
+        self._admission.fine(self._address)
 
     def __enter__(self) -> Place:
         self._admission.take(self._address)

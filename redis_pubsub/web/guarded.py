@@ -22,10 +22,13 @@ class GuardedSocket(web.WebSocketResponse):
         pace: How fast the client may send.
         metrics: Where broken rules are counted.
         options: aiohttp's.
+
+    Attributes:
+        is_flood: Whether the client has sent more than it may.
     """
 
     _on_flood: Callable[[], None] | None = None
-    _is_flood = False
+    is_flood = False
     _transport: asyncio.Transport | None = None
 
     def __init__(self, pace: Pace, metrics: Metrics, **options: Any) -> None:
@@ -36,7 +39,7 @@ class GuardedSocket(web.WebSocketResponse):
     def watch_floods(self, on_flood: Callable[[], None]) -> None:
         """Call this when the client sends too much, also if it has done so already."""
         self._on_flood = on_flood
-        if self._is_flood:
+        if self.is_flood:
             on_flood()
 
     def _post_start(self, request: web.BaseRequest, protocol: Any, writer: Any) -> None:
@@ -56,7 +59,7 @@ class GuardedSocket(web.WebSocketResponse):
     def flooded(self) -> None:
         """See `redis_pubsub.web.guard.Guarded`."""
         self._metrics.count("flood_disconnects")
-        self._is_flood = True
+        self.is_flood = True
         if self._on_flood is not None:
             self._on_flood()
 

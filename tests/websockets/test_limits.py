@@ -248,6 +248,27 @@ async def test_who_floods_and_stops_sees_why(raw):
     assert await is_served(other)
 
 
+async def test_who_floods_again_and_again_is_soon_not_let_in(raw, until):
+    """A flood costs its address twenty connects."""
+    served, client, other = await raw(
+        control_frames_burst=5,
+        control_frames_per_s=0.01,
+        address_connects_burst=25,
+        address_connects_per_s=0.01,
+    )
+
+    for _ in range(6):
+        client.send_frame(b"", 0x89)
+    await last_frame(client)
+    client.close()
+    await until(lambda: len(served.engine.part(Admission)) == 1)
+    answers = [await Raw.open(SimpleNamespace(served=served)) for _ in range(5)]
+    statuses = [(await each.upgrade("/echo/")).status for each in answers]
+
+    assert statuses == [101, 101, 101, 429, 429]
+    assert await is_served(other)
+
+
 async def test_a_client_within_its_rate_is_never_cut_off(raw):
     """The burst fills up again."""
     _, client, _ = await raw(messages_burst=2, messages_per_s=200)

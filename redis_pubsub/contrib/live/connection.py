@@ -341,6 +341,8 @@ class Connection:
 
     def flooded(self) -> None:
         """The client sends more than it may; it comes back, more slowly."""
+        if self._place is not None and self.session.ending is None:
+            self._place.flooded()
         self.end(Disconnects.TOO_MANY_REQUESTS)
 
     def disconnect(self, code: Code) -> None:

@@ -105,6 +105,8 @@ class Route:
         if ended is not None:
             connection.disconnect(ended)
         await connection.serve()
+        if socket.is_flood:
+            place.flooded()
         return socket
 
     def arguments(
