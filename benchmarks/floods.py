@@ -293,13 +293,13 @@ def one_attack(name: str, options: argparse.Namespace, port: int, worker: int) -
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Each attack on a new server."""
     results = {}
-    for name in options.only or ATTACKS:
-        with RedisServer() as redis, database() as environment:
-            settings = {
-                **environment,
-                "REDIS_URL": redis.url,
-                "DJANGO_SETTINGS_MODULE": "tests.limited_settings",
-            }
+    with RedisServer() as redis, database() as environment:
+        settings = {
+            **environment,
+            "REDIS_URL": redis.url,
+            "DJANGO_SETTINGS_MODULE": "tests.limited_settings",
+        }
+        for name in options.only or ATTACKS:
             with gunicorn(settings) as (port, worker):
                 results[name] = one_attack(name, options, port, worker)
                 print(row(name, results[name]), flush=True)
@@ -331,6 +331,8 @@ if __name__ == "__main__":
     if _chosen.attack:
         asyncio.run(attack(_chosen.attack, _chosen.port))
         sys.exit()
+    # So that what was started is ended.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     _columns = ("before", "peak", "after", "p99 calm", "flooded", "ratio")
     print(
         f"{'MiB and ms':24}"
