@@ -16,6 +16,8 @@ from aiohttp import WSCloseCode
 from ..codes import Code, Disconnects
 from ..engine import ControlEvent, Engine
 from ..metrics import Gauge
+from .outlet import Outlet
+from .stalls import Stalls
 
 if TYPE_CHECKING:
     from ..auth import Standing
@@ -55,6 +57,10 @@ class Connection(Protocol):
     @property
     def user_id(self) -> str: ...
 
+    @property
+    def outlet(self) -> Outlet | None:
+        """Where its bytes leave; ``None`` before it is open."""
+
     def disconnect(self, code: Code) -> None:
         """Close it because somebody wants that; without waiting."""
 
@@ -93,6 +99,9 @@ class Connections:
         self._is_draining = False
         self._recent: deque[_End] = deque(maxlen=_RECENT)
         engine.control.handlers.append(self._heard)
+        deadline_s = engine.config.limits.write_deadline_s
+        self._stalls = Stalls(self._open, deadline_s, self._stalled)
+        engine.closing.callback(self._stalls.close)
         for kind in (HANDLER, LIVE):
             self._show(kind)
 
@@ -124,6 +133,7 @@ class Connections:
         """It is known by now whose a connection is."""
         if connection.user_id and connection in self._open:
             self._users.setdefault(connection.user_id, set()).add(connection)
+            self._stalls.arm()
 
     def discard(self, connection: Connection) -> None:
         if connection in self._open:
@@ -146,6 +156,10 @@ class Connections:
     def of_user(self, user: str) -> list[Connection]:
         """The connections of a user, by primary key as text."""
         return list(self._users.get(user, ()))
+
+    def _stalled(self, connection: Connection) -> None:
+        self._engine.metrics.count("stalled_disconnects")
+        connection.disconnect(Disconnects.WRITE_ERROR)
 
     def count(self, kind: str) -> int:
         """How many of a kind are open."""

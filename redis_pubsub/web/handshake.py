@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import re
 import time
-from ipaddress import ip_network
 from typing import NamedTuple
 
 from aiohttp import hdrs, web
@@ -20,8 +19,9 @@ from ..auth.tickets import is_ticket, redeem
 from ..auth.tokens import TOKEN_MAX, expiry_of
 from ..engine import Engine
 from ..exceptions import BrokerUnavailable, PoolBusy, PubSubError
-from ..proxies import Client, TrustedProxies, parse
+from ..proxies import Client, TrustedProxies
 from .buckets import Buckets
+from .clients import Clients, network_of
 
 logger = logging.getLogger("redis_pubsub.websockets")
 
@@ -39,8 +39,6 @@ _protocol = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _TICKETS_SHARE = 0.1
 """Of a bad token: client libraries come back with the ticket that they have used, and
 nobody guesses one."""
-_PREFIX_V6 = 64
-"""Bits of an IPv6 address that one customer of a provider has, and not more."""
 
 
 class TooManyFailures(PubSubError):
@@ -77,7 +75,7 @@ class Gatekeeper:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._config = engine.config
-        self._proxies = TrustedProxies(engine.config.trusted_proxies)
+        self._clients = Clients(TrustedProxies(engine.config.trusted_proxies))
         self._authenticator = Authenticator(engine.config.tokenauth_method, engine.orm)
         per_minute = engine.config.limits.auth_failures
         self._failures = Buckets(per_minute, per_minute / 60)
@@ -94,7 +92,7 @@ class Gatekeeper:
             web.HTTPServiceUnavailable: The database is down or too busy.
         """
         if not authenticate:
-            client = self._client(request)
+            client = self._clients.of(request)
             self._check_origin(request, uses_cookie=False, client=client)
             return None
         credentials = self.inspect(request)
@@ -123,7 +121,7 @@ class Gatekeeper:
         session_key = ""
         if not token and has_sessions():
             session_key = request.cookies.get(settings.SESSION_COOKIE_NAME, "")
-        client = self._client(request)
+        client = self._clients.of(request)
         page = self._check_origin(request, uses_cookie=bool(session_key), client=client)
         return Credentials(token, session_key, page, client.address)
 
@@ -169,7 +167,7 @@ class Gatekeeper:
         Raises:
             TooManyFailures: It has brought too many bad ones.
         """
-        wait_s = self._failures.wait_s(_neighbourhood(address))
+        wait_s = self._failures.wait_s(network_of(address))
         if wait_s > 0:
             self._engine.metrics.count("auth_limited")
             raise TooManyFailures(wait_s)
@@ -181,7 +179,7 @@ class Gatekeeper:
         self._engine.metrics.count("auth_failures")
         if credentials.address:
             share = _TICKETS_SHARE if is_ticket(credentials.token) else 1
-            self._failures.take(_neighbourhood(credentials.address), share)
+            self._failures.take(network_of(credentials.address), share)
 
     async def _standing_of_session(self, key: str) -> Standing | None:
         user = await self._engine.orm.run(user_of_session, key)
@@ -248,17 +246,6 @@ class Gatekeeper:
             raise self._refused("this origin is not allowed")
         return origins[0]
 
-    def _client(self, request: web.Request) -> Client:
-        """Who asks, and scheme and host as he knows them."""
-        transport = request.transport
-        peer = transport.get_extra_info("peername") if transport is not None else None
-        forwarded = {
-            name.upper(): ", ".join(request.headers.getall(name))
-            for name in request.headers
-            if TrustedProxies.is_forwarding_header(name.upper())
-        }
-        return self._proxies.client(peer[0] if isinstance(peer, tuple) else "", forwarded)
-
     def _refused(self, text: str) -> web.HTTPForbidden:
         self._engine.metrics.count("handshakes_refused")
         return web.HTTPForbidden(text=text)
@@ -285,11 +272,3 @@ def _subprotocol_token(request: web.Request) -> str:
     if len(offered[1]) > TOKEN_MAX or not _protocol.fullmatch(offered[1]):
         raise web.HTTPBadRequest(text=NO_PROTOCOL)
     return offered[1]
-
-
-def _neighbourhood(address: str) -> str:
-    """What is counted as one: an IPv4 address, or the network that is one IPv6 client's."""
-    known = parse(address)
-    if known is None or known.version == 4:
-        return address
-    return str(ip_network((known, _PREFIX_V6), strict=False))

@@ -268,8 +268,9 @@ async def test_each_command_gets_exactly_one_reply(server, caplog, commands):
 # -- too much ----------------------------------------------------------------------------
 
 
-async def test_ten_thousand_commands_in_one_go_are_answered_in_order(live):
+async def test_ten_thousand_commands_in_one_go_are_answered_in_order(serve_live):
     """While they are carried out nothing more is read: what waits is the network's."""
+    live = await serve_live(limits={"live_commands_burst": 20_000})
     client = await live.connect()
     ids = list(range(100, 10_100))
     for begin in range(0, len(ids), 1_000):

@@ -77,7 +77,11 @@ async def history(connection: Connection, command: Command) -> None:
         read = Read(
             request.channel,
             since=None if since is None else since.offset,
-            limit=min(limit, options.history_size),
+            limit=min(
+                limit,
+                options.history_size,
+                connection.server.limits.recovery_messages,
+            ),
             order=REVERSE if request.reverse else FORWARD,
             # Names are clients' texts: asking for one must leave nothing in Redis.
             begins=False,
@@ -107,7 +111,12 @@ async def presence(connection: Connection, command: Command) -> None:
         options = await _check(connection, request.channel, PRESENCE)
         if not options.presence:
             raise Failed(Errors.NOT_AVAILABLE)
-        infos = await connection.server.presence.infos(request.channel, options)
+        attendance = connection.server.presence
+        counts = await attendance.counts(request.channel)
+        if counts[0] > connection.server.limits.presence_members:
+            # `presence_stats` says how many.
+            raise Failed(Errors.LIMIT_EXCEEDED)
+        infos = await attendance.infos(request.channel, options)
     except Failed as failure:
         connection.session.fail(command, failure.code)
     except BrokerUnavailable as error:

@@ -82,6 +82,8 @@ async def connect(connection: Connection, command: Command) -> None:
         ended = server.ended_since(began, connection.standing)
         if ended is not None:
             raise Refused(ended)
+        if not connection.claim_place(connection.user_id):
+            raise Refused(Disconnects.CONNECTION_LIMIT)
         await _admit(connection, command, request, identity)
         if connection.session.ending is None:
             server.rechecks.watch(connection, server.rechecks.heard)

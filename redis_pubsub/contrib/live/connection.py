@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
 
     from ...auth import Standing
+    from ...web.admission import Place
+    from ...web.outlet import Outlet
     from .entering import Entry
     from .server import LiveServer
 
@@ -64,10 +66,12 @@ class Connection:
         server: What it belongs to.
         line: The way to its client.
         credentials: What the handshake brought along.
+        place: Its part of what the process can carry; without one nothing is counted.
 
     Attributes:
         id: Unguessable, unique in the cluster; its client knows it.
         standing: Who it is; ``None`` for nobody, and before it has connected.
+        commands_at: When what it has said is paid for; see `rationing.Rations`.
         conn_info: What its token wants others to be told of it.
         session: What was said so far.
         listener: What the hub feeds.
@@ -81,8 +85,10 @@ class Connection:
         "_is_late",
         "_joins",
         "_patience",
+        "_place",
         "_seat",
         "_taps",
+        "commands_at",
         "conn_info",
         "credentials",
         "id",
@@ -93,8 +99,16 @@ class Connection:
         "standing",
     )
 
-    def __init__(self, server: LiveServer, line: Line, credentials: Credentials) -> None:
+    def __init__(
+        self,
+        server: LiveServer,
+        line: Line,
+        credentials: Credentials,
+        place: Place | None = None,
+    ) -> None:
         self.server = server
+        self._place = place
+        self.commands_at = 0.0
         self.line = line
         self.credentials = credentials
         self.id = uuid.uuid4().hex
@@ -133,6 +147,10 @@ class Connection:
         """The client has said who it is: from now on it can be ended by its user."""
         self.standing = standing
         self.server.identified(self)
+
+    def claim_place(self, user_id: str) -> bool:
+        """Whether the user may have one more connection."""
+        return self._place is None or self._place.claim(user_id)
 
     def owns(self, claims: Claims) -> bool:
         """Whether a token speaks of this connection's user."""
@@ -340,6 +358,12 @@ class Connection:
         self.session.end(code)
         self.flush()
 
+    def flooded(self) -> None:
+        """The client sends more than it may; it comes back, more slowly."""
+        if self._place is not None and self.session.ending is None:
+            self._place.flooded()
+        self.end(Disconnects.TOO_MANY_REQUESTS)
+
     def disconnect(self, code: Code) -> None:
         """See `redis_pubsub.web.connections.Connection`."""
         self.end(code)
@@ -385,6 +409,11 @@ class Connection:
         self._ended = asyncio.Event()
         self.end(Disconnects.SHUTDOWN)
         await self._ended.wait()
+
+    @property
+    def outlet(self) -> Outlet:
+        """See `redis_pubsub.web.connections.Connection`."""
+        return self.line.outlet
 
     def hang_up(self, code: int, reason: str) -> None:
         """See `redis_pubsub.web.connections.Connection`."""

@@ -3,19 +3,24 @@ the stream."""
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
+import math
 import secrets
 from typing import TYPE_CHECKING
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
 from django.conf import settings
 from django.utils.crypto import salted_hmac
 
 from ...engine import Engine
 from ...exceptions import BrokerUnavailable
 from ...messages import Draft, Message, new_header, reserved_channel
+from ...proxies import TrustedProxies
+from ...web.buckets import Buckets
+from ...web.clients import Clients
 from ...web.handshake import Gatekeeper
 from ...web.keys import ENGINE
 from .http import allow_origin, body_of
@@ -27,6 +32,8 @@ logger = logging.getLogger("redis_pubsub.live")
 
 _ENVELOPE_BYTES = 1_024
 """What a post may have besides its commands."""
+LOOK_S = 1.0
+"""How often it is looked whether the clients of streams are still there."""
 _SALT = "redis_pubsub.live.session"
 
 
@@ -65,6 +72,16 @@ class PostOffice:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._lines: dict[str, StreamLine] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        limits = engine.config.limits
+        # What one session may post through this process.
+        self._posting = Buckets(limits.live_commands_burst, limits.live_commands_per_s)
+        # And one address, of posts that are none: they cost as much to look at.
+        self._clients = Clients(TrustedProxies(engine.config.trusted_proxies))
+        self._failing = Buckets(
+            limits.address_connects_burst, limits.address_connects_per_s
+        )
+        engine.closing.callback(self._stop_looking)
 
     async def open(self) -> None:
         """Hear what other processes bring; once is enough.
@@ -78,6 +95,53 @@ class PostOffice:
 
     def add(self, line: StreamLine) -> None:
         self._lines[line.session] = line
+        if self._timer is None:
+            self._arm()
+
+    def _arm(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look)
+
+    def _look(self) -> None:
+        """One timer for all streams: thousands of them cost next to nothing."""
+        self._timer = None
+        for line in list(self._lines.values()):
+            line.look()
+        if self._lines:
+            self._arm()
+
+    def _stop_looking(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def check_pace(self, session: str) -> None:
+        """Let a post of a session pass.
+
+        Raises:
+            web.HTTPTooManyRequests: There were too many.
+        """
+        if not self._posting.take(session):
+            raise self._too_many(self._posting.wait_s(session))
+
+    def check_address(self, request: web.Request) -> None:
+        """Let nobody pass whose posts were none too often.
+
+        Raises:
+            web.HTTPTooManyRequests: They were.
+        """
+        wait_s = self._failing.wait_s(self._clients.counted_as(request))
+        if wait_s:
+            raise self._too_many(wait_s)
+
+    def has_failed(self, request: web.Request) -> None:
+        """A request was no post of a session."""
+        address = self._clients.counted_as(request)
+        if address:
+            self._failing.take(address)
+
+    def _too_many(self, wait_s: float) -> web.HTTPTooManyRequests:
+        self._engine.metrics.count("posts_refused")
+        after = str(max(1, math.ceil(wait_s)))
+        return web.HTTPTooManyRequests(headers={hdrs.RETRY_AFTER: after})
 
     def discard(self, line: StreamLine) -> None:
         self._lines.pop(line.session, None)
@@ -138,24 +202,28 @@ class PostOffice:
 
 async def emulation(request: web.Request) -> web.StreamResponse:
     """Take a post: 204 taken, 404 no such process, 403 not this browser's, or not with its
-    present session."""
+    present session, 429 too many."""
     engine = request.config_dict[ENGINE]
     office: PostOffice = engine.part(PostOffice)
     gatekeeper: Gatekeeper = engine.part(Gatekeeper)
     gatekeeper.inspect(request)
+    office.check_address(request)
     limit_bytes = engine.config.limits.live_command_bytes
     # The commands are a JSON text inside a JSON text: quotes are longer there.
     body = await body_of(request, 2 * limit_bytes + _ENVELOPE_BYTES)
     try:
         post = _decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        office.has_failed(request)
         raise web.HTTPBadRequest(text="not a post\n") from None
     size_bytes = len(post.data.encode())
     if size_bytes > limit_bytes:
         raise web.HTTPRequestEntityTooLarge(max_size=limit_bytes, actual_size=size_bytes)
     if not office.knows_name(post):
+        office.has_failed(request)
         engine.metrics.count("handshakes_refused")
         raise web.HTTPForbidden(text="this session is not yours\n")
+    office.check_pace(post.session)
     is_same = office.is_same_browser(request, post)
     post = Post(post.session, post.node, post.data if is_same else "", not is_same)
     try:

@@ -15,6 +15,7 @@ from ...web.handshake import Gatekeeper
 from ...web.rechecks import Rechecks
 from .attendance import Attendance
 from .procedures import Procedure
+from .rationing import Rations
 from .review import Review
 from .wheel import Wheel
 
@@ -46,6 +47,9 @@ class LiveServer:
         self.authorizer = Authorizer(engine.config, engine.orm)
         self.presence = Attendance(engine)
         self.wheel = Wheel(self.limits.heartbeat_s)
+        self.rations = Rations(
+            self.limits.live_commands_per_s, self.limits.live_commands_burst
+        )
         self.procedures: dict[str, Procedure] = {}
         self._open: Connections = engine.part(Connections)
         self._connections: dict[str, Connection] = {}

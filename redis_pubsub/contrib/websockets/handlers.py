@@ -14,6 +14,7 @@ from aiohttp import web
 from multidict import MultiDict
 
 from ...auth.tickets import is_ticket
+from ...web.admission import Admission, Place
 from ...web.connections import Connections
 from ...web.handshake import BEARER, Gatekeeper
 from ...web.keys import ENGINE, PAGES
@@ -24,6 +25,8 @@ from .socket import HandlerSocket
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
+
+    from ...engine import Engine
 
 logger = logging.getLogger("redis_pubsub.websockets")
 
@@ -78,10 +81,18 @@ class Route:
         engine = request.config_dict[ENGINE]
         if engine.part(Connections).is_draining:
             raise web.HTTPServiceUnavailable(headers={"Retry-After": "1"})
+        with engine.part(Admission).admit(request) as place:
+            return await self._serve(request, engine, place)
+
+    async def _serve(
+        self, request: web.Request, engine: Engine, place: Place
+    ) -> web.StreamResponse:
         began = time.monotonic()
         rechecks = engine.part(Rechecks)
         heard = rechecks.heard
         standing = await engine.part(Gatekeeper).admit(request, self._authenticate)
+        if standing is not None:
+            place.claim_or_refuse(standing.user_id)
         socket = HandlerSocket(
             engine.config.limits,
             engine.metrics,
@@ -98,6 +109,8 @@ class Route:
         if ended is not None:
             connection.disconnect(ended)
         await connection.serve(heard)
+        if socket.is_flood:
+            place.flooded()
         return socket
 
     def arguments(

@@ -14,8 +14,12 @@ from typing import Any
 from aiohttp import http_parser, web
 from aiohttp.web_log import AccessLogger, KeyMethod
 
+from ...engine import Engine
+from ...web.accepting import accept_one_by_one
 from ...web.connections import Connections
 from ...web.keys import ENGINE, QUIET
+from ...web.lines import FewOfAKind
+from ...web.newcomers import Newcomers
 from ...web.redaction import printable
 
 KEEPALIVE_S = 75.0
@@ -63,7 +67,7 @@ class Runner(web.AppRunner):
             has one.
     """
 
-    __slots__ = ("_drain_s",)
+    __slots__ = ("_drain_s", "_lines", "_newcomers")
 
     def __init__(
         self,
@@ -87,14 +91,31 @@ class Runner(web.AppRunner):
             shutdown_timeout=SHUTDOWN_S,
         )
         self._drain_s = drain_s
+        self._lines: FewOfAKind | None = None
+        self._newcomers: Newcomers | None = None
 
     async def setup(self) -> None:
         await super().setup()
+        accept_one_by_one(asyncio.get_running_loop())
+        engine = self.app.get(ENGINE)
+        if engine is not None:
+            self._watch_strangers(engine)
         if threading.current_thread() is threading.main_thread():
             # The worker looks once a second whether it should end; SIGINT wakes it.
             asyncio.get_running_loop().add_signal_handler(
                 signal.SIGTERM, signal.raise_signal, signal.SIGINT
             )
+
+    def _watch_strangers(self, engine: Engine) -> None:
+        """What can be done to a server before it knows who does it."""
+        assert self.server is not None, "made by setup()"
+        self._lines = FewOfAKind(lambda: engine.metrics.count("log_lines_dropped"))
+        self._lines.install()
+        self._newcomers = Newcomers(
+            engine.config.limits.first_request_s,
+            lambda: engine.metrics.count("first_requests_late"),
+        )
+        self._newcomers.watch(self.server)
 
     async def cleanup(self) -> None:
         """Stop to accept, close the sockets, then what aiohttp does."""
@@ -105,7 +126,11 @@ class Runner(web.AppRunner):
             await engine.part(Connections).drain(self._drain_s)
         # No other process sees what this one has taken off the queue of connections.
         await asyncio.sleep(ACCEPTED_S)
+        if self._newcomers is not None:
+            self._newcomers.close()
         await super().cleanup()
+        if self._lines is not None:
+            self._lines.remove()
 
 
 def refuse_slow_parser() -> None:

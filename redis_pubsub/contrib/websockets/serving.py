@@ -15,6 +15,7 @@ from ...engine import Engine
 from ...exceptions import BrokerUnavailable, InvalidChannelName, PubSubError
 from ...readers import SubscriptionManager
 from ...web.connections import HANDLER, Connections
+from ...web.outlet import Outlet
 from ...web.rechecks import Rechecks
 from .socket import HandlerSocket
 
@@ -157,6 +158,11 @@ class HandlerConnection:
             self._socket.abandon(code, reason)
         if self._task is not None:
             self._task.cancel()
+
+    @property
+    def outlet(self) -> Outlet | None:
+        """See `Connection`."""
+        return self._socket.outlet
 
     @property
     def id(self) -> str:
