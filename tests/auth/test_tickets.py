@@ -126,7 +126,8 @@ async def test_a_live_ticket_comes_on_any_way_and_once(served, user, way):
     result = await client.result("connect", **request)
     again = Live(await served.connect(path, **options.get(way, {})))
 
-    assert list(result["subs"]) == [f"user:{user.pk}"] and "expires" not in result
+    own = [f"user:{user.pk}", "broadcast"]
+    assert list(result["subs"]) == own and "expires" not in result
     assert await again.error("connect", **request) == 109
     await again.result("connect", token=await aissue(user))
 

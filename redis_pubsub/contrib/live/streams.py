@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from aiohttp import HttpVersion11, hdrs, web
 
-from ...codes import Code
+from ...codes import Code, Disconnects
 from ...exceptions import BrokerUnavailable
 from ...web.admission import Admission, Place
 from ...web.connections import Connections
