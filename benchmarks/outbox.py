@@ -99,15 +99,9 @@ def child(kind: str, rounds: int, saves: int) -> None:
 
     with (
         RedisServer() as redis,
-        postgres() if kind == "postgresql" else sqlite() as database,
+        postgres(is_durable=True) if kind == "postgresql" else sqlite() as database,
     ):
         set_up(database, redis.url)
-        if kind == "postgresql":
-            from django.db import connection
-
-            with connection.cursor() as cursor:
-                cursor.execute("ALTER SYSTEM SET fsync = on")
-                cursor.execute("SELECT pg_reload_conf()")
         print(json.dumps(measure(rounds, saves)))
 
 

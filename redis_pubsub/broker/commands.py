@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import re
 import time
-import uuid
 from collections.abc import Sequence
 from contextvars import ContextVar
 from pathlib import Path
@@ -299,7 +299,7 @@ def _fields(info: bytes) -> dict[str, str]:
 
 def new_epoch() -> str:
     """A name for the life of a history that begins now."""
-    return uuid.uuid4().hex[:12]
+    return os.urandom(6).hex()
 
 
 def not_loaded(replies: Sequence[Any]) -> list[int]:
