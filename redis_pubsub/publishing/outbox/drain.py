@@ -24,7 +24,7 @@ from ...messages import Draft
 from ...metrics import Metrics
 from ...models.outbox import OutboxMessage
 from .locks import Hold, LockLost, hold
-from .rows import delete, is_full, read_batch, waiting
+from .rows import delete, is_any_new, is_full, read_batch
 
 logger = logging.getLogger("redis_pubsub.outbox")
 
@@ -105,7 +105,7 @@ class Drain:
             published += settled.published
             idle_passes = 0 if settled.done or settled.spoiled else idle_passes + 1
             # Nobody else will: those who committed while this held the partition left.
-            if not waiting(using, partition).filter(attempts=0).exists():
+            if not is_any_new(using, partition):
                 return Drained(published, is_left=bool(settled.refused))
             if idle_passes == 2 or time.monotonic() > end or self._is_stopping():
                 return Drained(published, is_left=True)
@@ -170,7 +170,7 @@ class Drain:
         given_up = 0
         with held.settling():
             if settled.done:
-                delete(rows.filter(pk__in=settled.done))
+                delete(held.using, settled.done)
             for error, pks in settled.refused.items():
                 failed = rows.filter(pk__in=pks)
                 failed.update(

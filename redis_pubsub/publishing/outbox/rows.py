@@ -115,17 +115,21 @@ def discard(drafts: Sequence[Draft], using: str) -> None:
     """Take messages out again, unpublished."""
     for begin in range(0, len(drafts), BATCH):
         some = drafts[begin : begin + BATCH]
-        rows = OutboxMessage.objects.using(using).filter(
+        rows: Any = OutboxMessage.objects.using(using).filter(
             parked=False,
             partition__in={partition_of(draft.channel) for draft in some},
             message_id__in=[draft.header.id for draft in some],
         )
-        delete(rows)
+        # Without looking for what hangs on them.
+        rows._raw_delete(using)
 
 
-def delete(rows: Any) -> None:
-    """Delete rows in one statement, without looking for what hangs on them."""
-    rows._raw_delete(rows.db)
+def delete(using: str, pks: Sequence[int]) -> None:
+    """Delete rows in one statement."""
+    table = connections[using].ops.quote_name(OutboxMessage._meta.db_table)
+    places = ", ".join(["%s"] * len(pks))
+    with connections[using].cursor() as cursor:
+        cursor.execute(f"DELETE FROM {table} WHERE id IN ({places})", pks)
 
 
 def waiting(using: str, partition: int) -> Rows:
@@ -149,6 +153,10 @@ def read_batch(
         besides: Channels that have to wait.
         is_backlog: There are many: take more, and look at their size first.
     """
+    if not besides and not is_backlog:
+        first = _first_batch(using, partition)
+        if not any(row.attempts for row in first):
+            return first
     rows = waiting(using, partition)
     if besides:
         rows = rows.exclude(channel__in=besides)
@@ -161,6 +169,37 @@ def read_batch(
             break
         last, count = pk, count + 1
     return list(rows.filter(id__lte=last)[:count])
+
+
+_READ = (
+    *("id", "channel", "message_id", "header", "payload", "history_size"),
+    *("history_ttl_s", "joins_history", "version", "attempts"),
+)
+
+
+def _first_batch(using: str, partition: int) -> list[OutboxMessage]:
+    """The everyday batch, without what is of interest after a failure only."""
+    quote = connections[using].ops.quote_name
+    statement = (
+        f"SELECT {', '.join(map(quote, _READ))} FROM {quote(OutboxMessage._meta.db_table)}"
+        f" WHERE {quote('parked')} = %s AND {quote('partition')} = %s"
+        f" ORDER BY id LIMIT {_FIRST_BATCH}"
+    )
+    with connections[using].cursor() as cursor:
+        cursor.execute(statement, [False, partition])
+        return [OutboxMessage.from_db(using, _READ, row) for row in cursor.fetchall()]
+
+
+def is_any_new(using: str, partition: int) -> bool:
+    """Whether a partition has messages that were never tried."""
+    quote = connections[using].ops.quote_name
+    statement = (
+        f"SELECT 1 FROM {quote(OutboxMessage._meta.db_table)} WHERE {quote('parked')} = %s"
+        f" AND {quote('partition')} = %s AND attempts = 0 LIMIT 1"
+    )
+    with connections[using].cursor() as cursor:
+        cursor.execute(statement, [False, partition])
+        return cursor.fetchone() is not None
 
 
 def is_full(batch: Sequence[OutboxMessage]) -> bool:
