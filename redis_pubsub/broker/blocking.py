@@ -69,12 +69,7 @@ class BlockingRedisBroker:
         return [self._commands.published(reply) for reply in replies]
 
     def publish_fenced(self, drafts: Sequence[Numbered], fence: Fence) -> list[Outcome]:
-        replies = self._replies(
-            [
-                self._commands.publish_fenced(number, draft, fence)
-                for number, draft in drafts
-            ]
-        )
+        replies = self._replies(self._commands.publish_fenced(drafts, fence))
         return [self._commands.sent(reply) for reply in replies]
 
     def read(self, reads: Sequence[Read]) -> list[History]:

@@ -138,7 +138,7 @@ class Drain:
                 # What stands behind a refused message must not pass it: it goes alone.
                 probed.add(row.channel)
         for (row, _), outcome in zip(rows, self._send(held, rows), strict=True):
-            _sort(row, outcome, batch, settled)
+            _sort(row, outcome, settled)
         return settled
 
     def _send(
@@ -208,10 +208,7 @@ def _is_due(row: OutboxMessage) -> bool:
 
 
 def _sort(
-    row: OutboxMessage,
-    outcome: Outcome,
-    batch: Sequence[OutboxMessage],
-    settled: _Sorted,
+    row: OutboxMessage, outcome: Outcome, settled: _Sorted
 ) -> None:
     if isinstance(outcome, Sent):
         settled.done.append(row.pk)
@@ -222,9 +219,4 @@ def _sort(
         else:
             settled.published += 1
     elif isinstance(outcome, Refused):
-        pks = settled.refused.setdefault(outcome.error, [])
-        if not row.attempts:
-            pks.append(row.pk)
-            return
-        # It stood for those of its channel that were refused as well.
-        pks += [r.pk for r in batch if r.channel == row.channel and r.attempts]
+        settled.refused.setdefault(outcome.error, []).append(row.pk)
