@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.db import DEFAULT_DB_ALIAS, models
 
 from ..conf import get_config
@@ -36,6 +37,7 @@ def publish(
     history: bool = True,
     using: str = DEFAULT_DB_ALIAS,
     strict: bool = False,
+    outbox: bool | None = None,
 ) -> None:
     """Send a value to everybody who listens to a channel, after the commit.
 
@@ -56,6 +58,8 @@ def publish(
         using: The database whose transaction is waited for.
         strict: Raise `BrokerUnavailable` if Redis fails and no transaction is open. Without
             effect where the outbox is on: nothing is lost.
+        outbox: Whether the database keeps the message until Redis has it; ``None`` for
+            what the setting says, or the model.
 
     Raises:
         TypeError: The payload is not JSON-able.
@@ -66,9 +70,8 @@ def publish(
     """
     _refuse_on_loop()
     draft = _draft(channel, payload, event, exclude, history)
-    is_row = isinstance(payload, models.Model)
-    outbox = uses_outbox(type(payload)) if is_row else history and get_config().outbox
-    transactions.after_commit(draft, using, strict=strict, outbox=outbox)
+    is_kept = _is_kept(payload, history, outbox)
+    transactions.after_commit(draft, using, strict=strict, outbox=is_kept)
 
 
 async def apublish(
@@ -78,24 +81,33 @@ async def apublish(
     event: str = "",
     exclude: str = "",
     history: bool = True,
+    using: str = DEFAULT_DB_ALIAS,
     strict: bool = False,
+    outbox: bool | None = None,
 ) -> Position | None:
-    """`publish` for coroutines. Waits for Redis; knows no transaction and no outbox.
+    """`publish` for coroutines, which have no transaction. Waits for Redis; where the
+    outbox is on, for the database instead, and comes after what was committed before.
+
+    Args: as `publish`; ``using`` is the outbox's database.
 
     Returns:
         Where the message stands in the channel's history (offset 0 without one);
-        ``None`` if Redis failed or a newer version of the row was sent before.
+        ``None`` if Redis failed, a newer version of the row was sent before, or the
+        outbox has the message (``outbox=False`` sends it past that).
 
     Raises:
         BrokerUnavailable: Redis failed, and ``strict`` was asked for.
+        DatabaseError: It could not be written to the outbox.
     """
+    engine = current_engine()
+    run: Any = engine.orm.run if engine else _in_thread
     if isinstance(payload, models.Model):
-        engine = current_engine()
-        run = engine.orm.run if engine else asyncio.to_thread
         draft = await run(_draft, channel, payload, event, exclude, history)
     else:
         draft = _draft(channel, payload, event, exclude, history)
-    engine = current_engine()
+    if _is_kept(payload, history, outbox):
+        await run(transactions.after_commit, draft, using, strict=strict, outbox=True)
+        return None
     if engine is None:
         return (await asyncio.to_thread(publisher.send, [draft], strict=strict))[0]
     try:
@@ -105,6 +117,17 @@ async def apublish(
             raise
         publisher.failed([draft], error)
         return None
+
+
+async def _in_thread(function: Any, *args: Any, **options: Any) -> Any:
+    return await sync_to_async(function)(*args, **options)
+
+
+def _is_kept(payload: Any, history: bool, outbox: bool | None) -> bool:
+    """Whether a message goes through the outbox."""
+    if isinstance(payload, models.Model):
+        return uses_outbox(type(payload)) if outbox is None else outbox
+    return history and (get_config().outbox if outbox is None else outbox)
 
 
 def _draft(
