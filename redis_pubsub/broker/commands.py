@@ -157,15 +157,11 @@ class Commands:
             # One that Redis refuses holds back those of its channel behind it.
             front = before.get(draft.channel, 0)
             is_alone = not front and last[draft.channel] == number
-            commands.append(
-                self._fenced(number, draft, fence, "" if is_alone else front)
-            )
+            commands.append(self._fenced(number, draft, fence, "" if is_alone else front))
             before[draft.channel] = number
         return commands
 
-    def _fenced(
-        self, number: int, draft: Draft, fence: Fence, front: int | str
-    ) -> Command:
+    def _fenced(self, number: int, draft: Draft, fence: Fence, front: int | str) -> Command:
         message = draft.header.id
         keys = (
             self._key(draft.channel, "outbox"),

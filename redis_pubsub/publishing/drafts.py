@@ -88,8 +88,7 @@ def has_expressions(instance: models.Model) -> bool:
     """Whether a field holds an expression that the database computed."""
     # Asked twice for each save: of a few values' types, not of each field.
     return any(
-        hasattr(value, "resolve_expression")
-        for value in instance.__dict__.values()
+        hasattr(value, "resolve_expression") for value in instance.__dict__.values()
     ) and any(
         hasattr(instance.__dict__.get(field.attname), "resolve_expression")
         for field in instance._meta.concrete_fields

@@ -155,7 +155,10 @@ def test_versions_of_rows_do_not_grow_for_ever(redis_server, prefix):
 
     publish(0, 12_000, version=2)
 
-    kept = [broker._redis.hlen(f"{prefix}:{{rows}}:{key}") for key in ("versions", "versions-before")]
+    kept = [
+        broker._redis.hlen(f"{prefix}:{{rows}}:{key}")
+        for key in ("versions", "versions-before")
+    ]
     assert 5_000 <= sum(kept) <= 10_000
     assert publish(7_000, 12_000, version=1) == [None] * 5_000
     assert None not in publish(0, 10, version=1)

@@ -207,9 +207,7 @@ def _is_due(row: OutboxMessage) -> bool:
     return timezone.now() >= row.failed_at + wait
 
 
-def _sort(
-    row: OutboxMessage, outcome: Outcome, settled: _Sorted
-) -> None:
+def _sort(row: OutboxMessage, outcome: Outcome, settled: _Sorted) -> None:
     if isinstance(outcome, Sent):
         settled.done.append(row.pk)
         if outcome.position is None:
