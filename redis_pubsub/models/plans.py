@@ -1,4 +1,4 @@
-"""Django's JSON form of a row, from a plan of its model instead of a serializer for each row.
+"""Django's JSON form of a row, from a plan of its model: no serializer for each row.
 
 The plan knows models of one table whose fields hold plain values. Whatever else there is
 (relations to many, inherited tables, a site's own serializer, values that the plan does not

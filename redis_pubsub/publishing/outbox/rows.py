@@ -87,8 +87,11 @@ _AS_THEY_BEGIN = (("attempts", "0"), ("last_error", "''"), ("parked", "FALSE"))
 
 @lru_cache(maxsize=8)
 def _insertion(quote: Callable[[str], str]) -> tuple[str, str]:
-    """The statement up to its values, and the place of one row's. Written by hand, since
-    every save pays for it, and the ORM takes longer to make it than the database to do it."""
+    """The statement up to its values, and the place of one row's.
+
+    By hand, since every save pays for it: the ORM takes longer to make it than the
+    database to do it.
+    """
     table = quote(OutboxMessage._meta.db_table)
     fixed, constants = zip(*_AS_THEY_BEGIN, strict=True)
     columns = ", ".join(quote(name) for name in (*_WRITTEN, *fixed))

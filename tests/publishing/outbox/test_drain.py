@@ -291,7 +291,7 @@ def test_a_refused_message_is_not_passed(world, kept, monkeypatch):
 def test_what_stands_behind_a_refused_message_waits_until_that_is_parked(
     world, kept, counted, monkeypatch
 ):
-    """In one batch too, where Redis would have taken it; it is no attempt for those behind."""
+    """In one batch too, where Redis would have taken it; they have not been tried."""
     draft_of = OutboxMessage.draft
 
     def spoilt(row):
