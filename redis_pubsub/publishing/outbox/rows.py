@@ -65,7 +65,7 @@ def write(drafts: Iterable[Draft], using: str) -> None:
     Raises:
         DatabaseError: They could not be written, so the transaction must not commit.
     """
-    connection = connections[using]
+    connection: Any = connections[using]
     begin, row = _insertion(connection.ops.quote_name)
     now = connection.ops.adapt_datetimefield_value(timezone.now())
     rows = [_values(draft, now, connection.Database.Binary) for draft in drafts]
