@@ -93,8 +93,11 @@ class Courier:
         self._thread = thread
         return True
 
-    def finish(self, longest_s: float = FINISH_S) -> bool:
+    def finish(self, longest_s: float | None = None) -> bool:
         """Publish what was committed, and end; later commits see to themselves.
+
+        Args:
+            longest_s: How long to wait, by default `FINISH_S`.
 
         Returns:
             Whether it was done in time; the rest is in the table.
@@ -106,7 +109,7 @@ class Courier:
         self._hurry.set()
         if thread is None or thread is threading.current_thread():
             return True
-        thread.join(longest_s)
+        thread.join(FINISH_S if longest_s is None else longest_s)
         return not thread.is_alive()
 
     def _run(self) -> None:

@@ -153,7 +153,7 @@ def test_a_command_that_ends_after_its_commit_has_published(world):
     words = list(range(30))
     process = world.agent("publish_and_end", words=words)
 
-    assert process.wait() == 0
+    assert process.wait(60) == 0
     assert world.waiting() == 0 and world.heard() == words
 
 
@@ -162,7 +162,7 @@ def test_a_forked_process_has_a_courier_of_its_own(world):
     """As workers of a server that loads the site before it forks."""
     process = world.agent("publish_and_fork")
 
-    assert process.wait() == 0
+    assert process.wait(60) == 0
     assert world.waiting() == 0 and world.heard() == ["before", "child", "parent"]
 
 
@@ -173,5 +173,5 @@ def test_who_saves_does_not_wait_for_redis(world):
 
     process.wait_for("saved")
 
-    assert process.wait() == 0
+    assert process.wait(60) == 0
     assert world.heard() == ["a", "b"] and world.waiting() == 0
