@@ -2,7 +2,7 @@
 
 Three kinds of row: one that publishes nothing, one that publishes directly, one through
 the outbox. PostgreSQL and SQLite, a real Redis, all private to the run. PostgreSQL is run
-as it comes, with ``fsync`` and ``synchronous_commit`` on, and once more with the latter off.
+as it comes, with ``fsync`` and ``synchronous_commit`` on, and again with the latter off.
 What the courier does meanwhile, in its thread of the same process, is part of the time that
 saves take, as it is in production; the CPU is that of the saving thread alone.
 """
