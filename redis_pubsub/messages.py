@@ -6,8 +6,8 @@ where a channel's history stands.
 
 from __future__ import annotations
 
+import os
 import time
-import uuid
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -114,7 +114,7 @@ def new_header(
 ) -> Header:
     """A header for a message that is born now."""
     return Header(
-        id=uuid.uuid4().hex,
+        id=os.urandom(16).hex(),
         event=event,
         sent_at=time.time(),
         model=model,

@@ -162,7 +162,8 @@ class BlockingBroker(Protocol):
 
         On a channel where another holder has published with this number or a higher one
         nothing is sent. A message that is in the channel's history, or was sent on a
-        channel without one in the last 300 s, is not sent again.
+        channel without one in the last 300 s, is not sent again. Where the broker refuses a
+        message, those of its channel behind it are held back.
 
         Args:
             drafts: The messages, each with its number in the outbox. One whose number is

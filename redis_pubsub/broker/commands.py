@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import re
 import time
-import uuid
 from collections.abc import Sequence
 from contextvars import ContextVar
 from pathlib import Path
@@ -34,7 +34,16 @@ from ..messages import Draft, Message, Position
 from ..metrics import Metrics, Occasionally
 from ..options import BrokerOptions
 from .base import History, Read
-from .fencing import Fence, FencedOff, Outcome, Refused, Sent, is_about_redis
+from .fencing import (
+    Fence,
+    FencedOff,
+    HeldBack,
+    Numbered,
+    Outcome,
+    Refused,
+    Sent,
+    is_about_redis,
+)
 
 logger = logging.getLogger("redis_pubsub.broker")
 
@@ -45,9 +54,9 @@ SERVER = object()
 REPLICATION: Command = ("INFO", "replication")
 
 _REPLICATION_S = 10.0
-_NO_OUTBOX = ("",) * 5
+_NO_OUTBOX = ("",) * 6
 _VERSION_DIGITS = 20
-_FENCED_OFF, _WAS_THERE = 2, 3
+_FENCED_OFF, _WAS_THERE, _HELD_BACK = 2, 3, 4
 # redis-py takes the first word off the errors that it has classes for. LOADING is a
 # ConnectionError to it.
 _ABOUT_REDIS = (
@@ -140,8 +149,20 @@ class Commands:
             return self.notify(draft)
         return self._script(draft)
 
-    def publish_fenced(self, number: int, draft: Draft, fence: Fence) -> Command:
-        """The command that sends a message out of an outbox."""
+    def publish_fenced(self, drafts: Sequence[Numbered], fence: Fence) -> list[Command]:
+        """The commands that send messages out of an outbox, for one round trip."""
+        last = {draft.channel: number for number, draft in drafts}
+        before: dict[str, int] = {}
+        commands = []
+        for number, draft in drafts:
+            # One that Redis refuses holds back those of its channel behind it.
+            front = before.get(draft.channel, 0)
+            is_alone = not front and last[draft.channel] == number
+            commands.append(self._fenced(number, draft, fence, "" if is_alone else front))
+            before[draft.channel] = number
+        return commands
+
+    def _fenced(self, number: int, draft: Draft, fence: Fence, front: int | str) -> Command:
         message = draft.header.id
         keys = (
             self._key(draft.channel, "outbox"),
@@ -153,6 +174,7 @@ class Commands:
             fence.holder,
             number,
             message,
+            front,
         )
         return self._script(draft, keys, arguments)
 
@@ -220,6 +242,8 @@ class Commands:
         epoch, offset, how = reply
         if how == _FENCED_OFF:
             return FencedOff(int(offset))
+        if how == _HELD_BACK:
+            return HeldBack()
         position = Position(epoch.decode(), int(offset)) if how else None
         return Sent(position, was_there=how == _WAS_THERE)
 
@@ -311,7 +335,7 @@ def _fields(info: bytes) -> dict[str, str]:
 
 def new_epoch() -> str:
     """A name for the life of a history that begins now."""
-    return uuid.uuid4().hex[:12]
+    return os.urandom(6).hex()
 
 
 def not_loaded(replies: Sequence[Any]) -> list[int]:

@@ -32,6 +32,7 @@ logger = logging.getLogger("redis_pubsub.broker")
 
 _FORGOTTEN_AT_ONCE = 2
 """For one value that is put, so that those that nobody takes do not pile up."""
+_VERSIONS_MAX = 10_000
 
 
 class _Channel:
@@ -45,7 +46,15 @@ class _Channel:
         self.entries: deque[Message] = deque()
         self.entries_expire_at = 0.0
         self.expires_at = 0.0
+        # Those that changed last stand at the end.
         self.versions: dict[str, int] = {}
+
+    def keep_version(self, row: str, version: int) -> None:
+        """Remember a row's version, of a bounded number of rows."""
+        self.versions.pop(row, None)
+        self.versions[row] = version
+        if len(self.versions) > _VERSIONS_MAX:
+            del self.versions[next(iter(self.versions))]
 
 
 class MemoryStore:
@@ -116,7 +125,7 @@ class MemoryStore:
                 row = f"{draft.header.model}:{draft.header.pk}"
                 if channel.versions.get(row, -1) > draft.version:
                     return None
-                channel.versions[row] = draft.version
+                channel.keep_version(row, draft.version)
             if is_kept:
                 channel.has_begun = True
                 channel.offset += 1

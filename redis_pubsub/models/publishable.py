@@ -21,6 +21,7 @@ from ..hooks import hooks
 from ..messages import UPDATE, Message
 from ..querysets import PublishableModelManager
 from .channels import Channel, _database_of
+from .plans import plain_json
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -185,6 +186,9 @@ def serialize(instance: models.Model, fields: Iterable[str] | None) -> str:
     """Django's JSON form of one row: a list with one object. A row with an inherited
     table has its parents' fields too."""
     names = None if fields is None else list(fields)
+    plain = plain_json(instance, names)
+    if plain is not None:
+        return plain.decode()
     parents = instance._meta.get_parent_list()
     if not parents:
         return str(serializers.serialize("json", [instance], fields=names, cls=_Encoder))

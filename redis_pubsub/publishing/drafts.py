@@ -14,6 +14,7 @@ from .. import codec
 from ..conf import Config
 from ..messages import UPDATE, Draft, Header, check_channel_name, new_header
 from ..models import PublishableModel
+from ..models.plans import plain_json
 from ..models.publishable import serialize
 
 _MICROSECOND = 1_000_000
@@ -115,20 +116,27 @@ def may_query(model: type[models.Model]) -> bool:
     """Whether serializing a row of this model can reach the database."""
     if not issubclass(model, PublishableModel):
         return False
-    is_default = (
-        model.serialize is PublishableModel.serialize and model.PUBLISH_SERIALIZER is None
-    )
     names = model.PUBLISH_FIELDS
-    return not is_default or any(
+    return not _is_in_djangos_form(model) or any(
         names is None or field.name in names for field in model._meta.many_to_many
     )
 
 
 def has_expressions(instance: models.Model) -> bool:
     """Whether a field holds an expression that the database computed."""
+    # Asked twice for each save: of a few values' types, not of each field.
     return any(
+        hasattr(value, "resolve_expression") for value in instance.__dict__.values()
+    ) and any(
         hasattr(instance.__dict__.get(field.attname), "resolve_expression")
         for field in instance._meta.concrete_fields
+    )
+
+
+def _is_in_djangos_form(model: type[PublishableModel]) -> bool:
+    """Whether nobody chose another payload for a model."""
+    return model.serialize is PublishableModel.serialize and (
+        model.PUBLISH_SERIALIZER is None
     )
 
 
@@ -136,6 +144,10 @@ def _payload(instance: models.Model, fields: Iterable[str] | None) -> bytes:
     if fields is not None:
         document: Any = serialize(instance, fields)
     elif isinstance(instance, PublishableModel):
+        if _is_in_djangos_form(type(instance)):
+            plain = plain_json(instance, instance.PUBLISH_FIELDS)
+            if plain is not None:
+                return plain
         document = instance.serialize()
     else:
         document = serialize(instance, ())
