@@ -96,6 +96,7 @@ class Engine:
         presence: Who is on which channel, and this engine's own members.
         orm: Runs blocking database work.
         control: Feeds control events.
+        audiences: Says who sees what on channels where that differs.
         parts: What upper floors attach, by their own type; see `part`.
     """
 
@@ -105,16 +106,23 @@ class Engine:
         self.orm = Orm(
             config.db_threads, config.limits.db_waiting, in_test_thread=in_test_thread
         )
+        # Not before there are models: this module is imported earlier.
+        from .audiences import Audiences
+
+        self.audiences = Audiences(config, self.orm, self.metrics)
         options = config.broker_options()
         self.hub = Hub(
             open_broker(options, self.metrics),
             self.metrics,
             Envelope(options.envelope_key),
             recovery_messages=config.limits.recovery_messages,
+            judge=self.audiences,
         )
+        self.audiences.bind(self.hub.viewers)
         self.node = uuid.uuid4().hex[:12]
         self.presence = Presence(self.hub.broker, self.metrics, self.node)
         self.control = Control(self.metrics)
+        self.control.handlers.append(self.audiences.heard)
         self.watchdog = LoopWatchdog(config.limits.loop_block_s, self.metrics)
         self.gauges = Gauges()
         self._show()

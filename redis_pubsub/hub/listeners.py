@@ -1,5 +1,8 @@
 """What the hub feeds.
 
+A listener may have a ``viewer``: whose eyes it has. Without one it gets nothing of what not
+everybody sees alike.
+
 A listener is one of two kinds. A `FrameListener` takes bytes: its `Framing` turns each
 message into a frame once per process, and every listener of that framing gets the same
 bytes. A `MessageListener` takes the messages themselves.
@@ -11,6 +14,7 @@ from typing import Protocol
 
 from ..frames import Framing
 from ..messages import Message
+from .viewers import Viewer
 
 
 class FrameListener(Protocol):
@@ -43,6 +47,9 @@ class MessageListener(Protocol):
     @property
     def connection_id(self) -> str: ...
 
+    @property
+    def viewer(self) -> Viewer | None: ...
+
     def offer(self, messages: list[Message]) -> None:
         """Messages of one channel, in order. Must not block or raise."""
 
@@ -51,3 +58,9 @@ class MessageListener(Protocol):
 
 
 Listener = FrameListener | MessageListener
+
+
+def viewer_of(listener: Listener) -> Viewer | None:
+    """Whose eyes a listener has; one that does not say has nobody's."""
+    viewer: Viewer | None = getattr(listener, "viewer", None)
+    return viewer

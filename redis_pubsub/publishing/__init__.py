@@ -7,7 +7,7 @@ that a failure breaks the write. Retrying what Redis did not take is ``outbox``'
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Literal
 
 from django.db import DEFAULT_DB_ALIAS, models
 
@@ -34,6 +34,7 @@ def publish(
     event: str = "",
     exclude: str = "",
     history: bool = True,
+    audience: Literal["", "everyone"] = "",
     using: str = DEFAULT_DB_ALIAS,
     strict: bool = False,
 ) -> None:
@@ -53,6 +54,8 @@ def publish(
         history: ``False`` for what is of no use later, as "is typing": sent, never kept,
             whatever the channel keeps, and past the outbox. A model instance is kept in
             any case.
+        audience: ``"everyone"`` to send a plain value to all who listen on a channel on
+            which each audience sees something else. Models decide for themselves.
         using: The database whose transaction is waited for.
         strict: Raise `BrokerUnavailable` if Redis fails and no transaction is open. Without
             effect where the outbox is on: nothing is lost.
@@ -61,11 +64,12 @@ def publish(
         TypeError: The payload is not JSON-able.
         InvalidChannelName: The name is empty, too long or has control characters.
         PayloadTooLarge: Over ``limits["message_bytes"]``.
+        AudienceRequired: A plain value on such a channel, without ``audience``.
         RuntimeError: Called on a running event loop; use `apublish`.
         DatabaseError: It could not be written to the outbox.
     """
     _refuse_on_loop()
-    draft = _draft(channel, payload, event, exclude, history)
+    draft = _draft(channel, payload, event, exclude, history, audience)
     is_row = isinstance(payload, models.Model)
     outbox = uses_outbox(type(payload)) if is_row else history and get_config().outbox
     transactions.after_commit(draft, using, strict=strict, outbox=outbox)
@@ -78,6 +82,7 @@ async def apublish(
     event: str = "",
     exclude: str = "",
     history: bool = True,
+    audience: Literal["", "everyone"] = "",
     strict: bool = False,
 ) -> Position | None:
     """`publish` for coroutines. Waits for Redis; knows no transaction and no outbox.
@@ -92,9 +97,9 @@ async def apublish(
     if isinstance(payload, models.Model):
         engine = current_engine()
         run = engine.orm.run if engine else asyncio.to_thread
-        draft = await run(_draft, channel, payload, event, exclude, history)
+        draft = await run(_draft, channel, payload, event, exclude, history, audience)
     else:
-        draft = _draft(channel, payload, event, exclude, history)
+        draft = _draft(channel, payload, event, exclude, history, audience)
     engine = current_engine()
     if engine is None:
         return (await asyncio.to_thread(publisher.send, [draft], strict=strict))[0]
@@ -108,7 +113,12 @@ async def apublish(
 
 
 def _draft(
-    channel: str | Channel, payload: Any, event: str, exclude: str, history: bool
+    channel: str | Channel,
+    payload: Any,
+    event: str,
+    exclude: str,
+    history: bool,
+    audience: str,
 ) -> Draft:
     name = channel if isinstance(channel, str) else channel.name
     if isinstance(payload, models.Model):
@@ -116,7 +126,13 @@ def _draft(
             get_config(), name, payload, event=event or UPDATE, exclude=exclude
         )
     return draft_of_payload(
-        get_config(), name, payload, event=event, exclude=exclude, history=history
+        get_config(),
+        name,
+        payload,
+        event=event,
+        exclude=exclude,
+        history=history,
+        audience=audience,
     )
 
 

@@ -8,13 +8,15 @@ from datetime import datetime
 from typing import Any
 
 from django.db import models
-from django.utils.functional import Promise
 
 from .. import codec
+from ..audiences import is_audience_channel
 from ..conf import Config
-from ..messages import Draft, Header, check_channel_name, new_header
+from ..exceptions import AudienceRequired
+from ..messages import EVERYONE, SNAPSHOT, Draft, Header, check_channel_name, new_header
 from ..models import PublishableModel
-from ..models.publishable import serialize
+from ..models.publishable import has_audiences, renders_for_audiences, serialize
+from ..models.snapshots import encode_document, encode_lazy, snapshot_of
 
 _MICROSECOND = 1_000_000
 
@@ -27,17 +29,26 @@ def draft_of_payload(
     event: str,
     exclude: str = "",
     history: bool = True,
+    audience: str = "",
 ) -> Draft:
     """A message with any JSON-able value; raises as `redis_pubsub.publish` does."""
-    raw = codec.encode(payload, _encode_lazy)
-    header = new_header(event, exclude=exclude)
+    if audience not in ("", EVERYONE):
+        raise ValueError(f'audience is "everyone" or left out, not {audience!r}')
+    raw = codec.encode(payload, encode_lazy)
+    header = new_header(event, exclude=exclude, audience=audience)
     return draft_of_raw(config, channel, raw, header, history=history)
 
 
 def draft_of_raw(
     config: Config, channel: str, raw: bytes, header: Header, *, history: bool = True
 ) -> Draft:
-    """A message whose payload is JSON already, on one line."""
+    """A message whose payload is JSON already, on one line.
+
+    Raises:
+        AudienceRequired: The channel is for rows that are judged for each audience.
+    """
+    if header.audience != EVERYONE and is_audience_channel(config, channel):
+        raise AudienceRequired(channel)
     codec.check_size(raw, config.limits.message_bytes)
     options, joins_history = config.plain_channel_options(check_channel_name(channel))
     if not history:
@@ -59,10 +70,20 @@ def draft_of_instance(
         # What `F("n") + 1` came to is known to the database only.
         saved = type(instance)._base_manager.using(instance._state.db)
         instance = saved.get(pk=instance.pk)
-    raw = _payload(instance, fields)
+    is_judged = has_audiences(type(instance)) or is_audience_channel(config, channel)
+    shown = None if fields is None else list(fields)
+    if is_judged:
+        raw = _snapshot(instance, shown)
+    else:
+        raw = _payload(instance, shown)
     codec.check_size(raw, config.limits.message_bytes)
     header = new_header(
-        event, model=instance._meta.label_lower, pk=str(instance.pk), exclude=exclude
+        event,
+        model=instance._meta.label_lower,
+        pk=str(instance.pk),
+        exclude=exclude,
+        audience=SNAPSHOT if is_judged else "",
+        fields=shown if is_judged else None,
     )
     return Draft(
         channel=check_channel_name(channel),
@@ -77,6 +98,9 @@ def may_query(model: type[models.Model]) -> bool:
     """Whether serializing a row of this model can reach the database."""
     if not issubclass(model, PublishableModel):
         return False
+    if has_audiences(model):
+        # What it renders it renders later, from all fields.
+        return bool(model._meta.many_to_many)
     is_default = (
         model.serialize is PublishableModel.serialize and model.PUBLISH_SERIALIZER is None
     )
@@ -101,9 +125,19 @@ def _payload(instance: models.Model, fields: Iterable[str] | None) -> bytes:
         document = instance.serialize()
     else:
         document = serialize(instance, ())
-    if isinstance(document, str | bytes):
-        return codec.one_line(document)
-    return codec.encode(document, _encode_lazy)
+    return encode_document(document)
+
+
+def _snapshot(instance: models.Model, fields: list[str] | None) -> bytes:
+    if not isinstance(instance, PublishableModel):
+        # Of somebody else's model nothing is stored that is not shown.
+        return encode_document(serialize(instance, fields or ()))
+    if fields is not None and renders_for_audiences(type(instance)):
+        raise TypeError(
+            f"{instance._meta.label} renders its payload for each audience, which "
+            "fields=… would go past: leave it out"
+        )
+    return encode_document(snapshot_of(instance))
 
 
 def _version(instance: models.Model) -> int | None:
@@ -119,14 +153,3 @@ def _version(instance: models.Model) -> int | None:
             f"hold a datetime or an integer from 0, not {value!r}"
         )
     return value
-
-
-def _encode_lazy(value: Any) -> Any:
-    if isinstance(value, Promise):
-        return str(value)
-    if isinstance(value, models.Model):
-        raise TypeError(
-            f"a {value._meta.label} inside a payload: publish the instance itself, or "
-            "put the fields you want into a dict"
-        )
-    raise TypeError(f"a {type(value).__name__} is not JSON-able")

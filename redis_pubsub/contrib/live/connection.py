@@ -20,6 +20,7 @@ from ...auth.tokens import Claims
 from ...codes import Code, Disconnects, Unsubscribes
 from ...frames import Framing
 from ...hub.lossy import DROP, LATEST, Tap
+from ...hub.viewers import Viewer
 from ...web.connections import LIVE
 from ...web.handshake import Credentials
 from .expiries import CONNECTION, Expiries
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
 
     from .entering import Entry
+    from .gates import Gate
     from .server import LiveServer
 
 logger = logging.getLogger("redis_pubsub.live")
@@ -51,6 +53,10 @@ class Feedline:
         self.connection_id = connection.id
         self.framing = framing
         self.write: Callable[[bytes], None] = connection.line.outlet.write
+
+    @property
+    def viewer(self) -> Viewer:
+        return self._connection.viewer
 
     def position_lost(self, channel: str) -> None:
         self._connection.position_lost(channel)
@@ -82,6 +88,7 @@ class Connection:
         "_patience",
         "_seat",
         "_taps",
+        "_viewer",
         "conn_info",
         "credentials",
         "id",
@@ -107,9 +114,11 @@ class Connection:
         self._expiries: Expiries | None = None
         self._ended: asyncio.Event | None = None
         self._seat: int | None = None
+        self._viewer: Viewer | None = None
         self._is_late = False
-        # For channels whose messages a slow client may miss: a way of its own for each.
-        self._taps: dict[str, tuple[Feedline, Tap]] | None = None
+        # For channels whose messages a slow client may miss, or that it came back to and
+        # sees in part: a way of its own for each.
+        self._taps: dict[str, tuple[Feedline, Tap | None]] | None = None
         self._patience: asyncio.TimerHandle | None = asyncio.get_running_loop().call_later(
             server.limits.live_connect_s, self.end, Disconnects.STALE
         )
@@ -122,6 +131,19 @@ class Connection:
     def user_id(self) -> str:
         """Primary key as text; ``""`` for nobody."""
         return "" if self.user is None else str(self.user.pk)
+
+    @property
+    def viewer(self) -> Viewer:
+        """Who looks at messages that not everybody sees alike."""
+        if self._viewer is None:
+            self._viewer = self.server.engine.hub.viewers.add(self.user)
+        return self._viewer
+
+    def forget_audiences(self) -> None:
+        """What the user may see has perhaps changed: his audiences are asked for anew,
+        before he gets anything more that they decide about."""
+        if self._viewer is not None:
+            self._viewer.forget(self.user)
 
     def owns(self, claims: Claims) -> bool:
         """Whether a token speaks of this connection's user."""
@@ -200,13 +222,26 @@ class Connection:
         self._taps[channel] = (line, tap)
         return line
 
+    def gate_for(self, channel: str, policy: str) -> Gate:
+        """`line_for` where what was missed has to be rendered first."""
+        from .gates import Gate
+
+        line = self.line_for(channel, policy)
+        gate = Gate(self, line.write)
+        if self._taps is None:
+            self._taps = {}
+        tap = self._taps[channel][1] if channel in self._taps else None
+        self._taps[channel] = (gate, tap)
+        return gate
+
     def unfeed(self, channel: str) -> None:
         """Let the hub feed a channel no more."""
         hub = self.server.engine.hub
         line = self.listener
         if self._taps is not None and channel in self._taps:
             line, tap = self._taps.pop(channel)
-            hub.taps.forget(tap)
+            if tap is not None:
+                hub.taps.forget(tap)
         hub.leave(channel, line)
 
     async def entered(self, entries: Sequence[Entry]) -> None:

@@ -108,6 +108,7 @@ class Review:
 
     async def _regrant(self, connection: Connection, user: AbstractBaseUser) -> None:
         connection.user = user
+        connection.forget_audiences()
         asked = {
             channel: heard
             for channel, heard in connection.session.channels.items()

@@ -52,6 +52,7 @@ class HandlerConnection:
             connection_id=socket.id,
             owner=route.name,
             on_overflow=self._overflowed,
+            user=user,
         )
 
     async def serve(self) -> None:
