@@ -47,9 +47,6 @@ class MessageListener(Protocol):
     @property
     def connection_id(self) -> str: ...
 
-    @property
-    def viewer(self) -> Viewer | None: ...
-
     def offer(self, messages: list[Message]) -> None:
         """Messages of one channel, in order. Must not block or raise."""
 
