@@ -117,6 +117,11 @@ class Audiences:
         """Whether a channel is for judged messages alone."""
         return is_audience_channel(self._config, channel)
 
+    def patience(self, channel: str) -> int:
+        """How many messages in a row may be withheld from somebody before his client is
+        moved on: half of what the history keeps."""
+        return self._config.model_channel_options(channel).history_size // 2
+
     async def audiences(self, label: str, viewers: Sequence[Viewer]) -> list[Hashable]:
         """To which audience of a model each viewer belongs, or `UNKNOWN`."""
         model = self._model(label)
@@ -220,7 +225,9 @@ class Audiences:
         self, wanted: list[tuple[Judged, _View]], audience: Audience, viewer: Viewer
     ) -> None:
         try:
-            found = await self.render([message for message, _ in wanted], {audience: viewer})
+            found = await self.render(
+                [message for message, _ in wanted], {audience: viewer}
+            )
         except BaseException:
             # Whoever waits for these gets nothing of them, and nobody finds them again.
             self._cache.clear()

@@ -16,7 +16,8 @@ from ..messages import EVERYONE, Judged, Message
 from ..metrics import Metrics, Occasionally
 from .feeds import Feed
 from .flusher import Flusher
-from .viewers import UNKNOWN, Judge, Viewer, Viewers
+from .listeners import viewer_of
+from .viewers import UNKNOWN, Judge, Passed, Viewer, Viewers
 
 logger = logging.getLogger("redis_pubsub.hub")
 
@@ -48,6 +49,9 @@ class Lane:
         # By kind: the audiences there are, until somebody comes, goes or changes.
         self.parts: dict[str, Parts] = {}
         self.parts_of: tuple[int, int] | None = None
+        # By kind and audience: the offset of the last message that was not withheld.
+        self.shown: dict[tuple[str, Hashable], int] = {}
+        self.patience: int | None = None
 
     def __len__(self) -> int:
         return len(self.waiting) + len(self.taken)
@@ -105,13 +109,19 @@ class Lanes:
         if lane.task is None:
             lane.task = self._loop.create_task(self._work(feed, lane))
             self._tasks.add(lane.task)
-            lane.task.add_done_callback(self._tasks.discard)
+            lane.task.add_done_callback(self._done)
 
     def drop(self, feed: Feed) -> None:
         """Nobody listens any more."""
         if feed.lane is not None:
             feed.lane.waiting.clear()
             feed.lane.taken = []
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._metrics.count("listener_errors")
+            logger.error("a lane has ended", exc_info=task.exception())
 
     def close(self) -> None:
         for task in self._tasks:
@@ -162,8 +172,42 @@ class Lanes:
                     for message in batch:
                         lane.size_bytes -= message.size_bytes
                         self._release(feed, message)
+                    self._move_on(feed, lane, judged)
         finally:
             lane.task = None
+
+    def _move_on(self, feed: Feed, lane: Lane, judged: list[Judged]) -> None:
+        """A client's position is that of the last message it got: before one that is shown
+        nothing falls out of the history, it is told where the channel stands."""
+        if lane.patience is None:
+            lane.patience = 0 if self._judge is None else self._judge.patience(feed.channel)
+        if not lane.patience or not judged or not judged[-1].position.offset:
+            return
+        for label in {message.header.model for message in judged}:
+            for audience in lane.parts.get(label, ()):
+                before = lane.shown.get((label, audience), judged[0].position.offset - 1)
+                seen = [m.position.offset for m in judged if m.views.get(audience)]
+                shown = seen[-1] if seen else before
+                top = judged[-1].position
+                lane.shown[label, audience] = shown
+                if top.offset - shown >= lane.patience:
+                    lane.shown[label, audience] = top.offset
+                    self._pass_by(feed, label, audience, Passed(shown, top))
+        if len(lane.shown) > 2 * sum(map(len, lane.parts.values())):
+            there = {(label, each) for label, parts in lane.parts.items() for each in parts}
+            lane.shown = {key: at for key, at in lane.shown.items() if key in there}
+
+    def _pass_by(self, feed: Feed, label: str, audience: Hashable, passed: Passed) -> None:
+        for listener in feed.listeners():
+            viewer = viewer_of(listener)
+            tell = getattr(listener, "passed_by", None)
+            if viewer is None or tell is None or viewer.audiences.get(label) != audience:
+                continue
+            try:
+                tell(feed.channel, passed)
+            except Exception:
+                self._metrics.count("listener_errors")
+                logger.exception("a listener of %r failed", feed.channel)
 
     def _release(self, feed: Feed, message: Message) -> None:
         feed.in_lane -= 1

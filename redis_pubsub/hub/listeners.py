@@ -1,7 +1,8 @@
 """What the hub feeds.
 
 A listener may have a ``viewer``: whose eyes it has. Without one it gets nothing of what not
-everybody sees alike.
+everybody sees alike. It may have ``passed_by(channel, passed)``, which is told that much
+was withheld from it.
 
 A listener is one of two kinds. A `FrameListener` takes bytes: its `Framing` turns each
 message into a frame once per process, and every listener of that framing gets the same

@@ -86,8 +86,11 @@ class ViewBatch:
         missing in it."""
         return self._whole(
             [
-                (None if audience is _NOBODY or message.is_for_nobody
-                 else message.views.get(audience, LOST))
+                (
+                    None
+                    if audience is _NOBODY or message.is_for_nobody
+                    else message.views.get(audience, LOST)
+                )
                 if isinstance(message, Judged)
                 else message
                 for message in self.messages

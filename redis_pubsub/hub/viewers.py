@@ -8,10 +8,11 @@ kept until it is forgotten.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 from weakref import WeakSet
 
-from ..messages import Judged, Message
+from ..messages import Judged, Message, Position
 
 
 class Viewer:
@@ -92,11 +93,28 @@ UNKNOWN: Hashable = object()
 asked about anew with the next message."""
 
 
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """Messages that were withheld from a listener.
+
+    Attributes:
+        after: Offset of the last one before them that it may have seen.
+        position: Where they end.
+    """
+
+    after: int
+    position: Position
+
+
 class Judge(Protocol):
     """What an upper floor says of audiences."""
 
     def is_strict(self, channel: str) -> bool:
         """Whether a channel is for judged messages alone."""
+
+    def patience(self, channel: str) -> int:
+        """How many messages in a row may pass a listener by before it is moved on; 0 where
+        there is no history to fall out of."""
 
     async def audiences(self, label: str, viewers: Sequence[Viewer]) -> list[Hashable]:
         """To which audience of a kind of message each viewer belongs, or `UNKNOWN`."""

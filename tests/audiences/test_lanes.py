@@ -43,6 +43,9 @@ class Judge:
     def is_strict(self, channel):
         return False
 
+    def patience(self, channel):
+        return 0
+
     async def audiences(self, label, viewers):
         return [viewer.user for viewer in viewers]
 

@@ -6,6 +6,7 @@ import pytest
 from django.utils.translation import gettext
 
 from redis_pubsub import apublish
+from redis_pubsub.contrib.live.connection import Connection
 from redis_pubsub.exceptions import AudienceRequired
 from redis_pubsub.publishing.control import arefresh
 from tests.live.client import datas
@@ -186,13 +187,12 @@ async def test_hooks_that_raise_or_are_coroutines_show_nothing(
     client = await live.connect(user)
     await client.subscribe("board")
 
-    errors = live.engine.metrics
-    for function in (coroutine, broken):
-        before = errors["audience_errors"]
+    counts = live.engine.metrics
+    for withheld, function in enumerate((coroutine, broken), 1):
         monkeypatch.setattr(Document, hook, classmethod(function))
         live.engine.audiences.forget()
         await write("a")
-        await until(lambda before=before: errors["audience_errors"] > before)
+        await until(lambda n=withheld: counts["audience_withheld"] == n)
     monkeypatch.undo()
     live.engine.audiences.forget()
     await write("b")
@@ -248,7 +248,9 @@ async def test_a_user_who_changes_gets_what_he_may_see_from_then_on(
     assert (await client.push("pub"))["data"] == FULL
 
 
-async def test_languages_are_audiences_and_are_activated(live, write, user, staff, monkeypatch):
+async def test_languages_are_audiences_and_are_activated(
+    live, write, user, staff, monkeypatch
+):
     """Rendered under `translation.override`."""
     monkeypatch.setattr(
         Document,
@@ -294,7 +296,9 @@ async def test_what_was_published_past_this_package_is_withheld_there(
     live = await serve_live(channels=STRICT)
     client = await live.connect(user)
     await client.subscribe("board")
-    settings.REDIS_PUBSUB = settings.REDIS_PUBSUB | {"channels": {"board": {"history_size": 9}}}
+    settings.REDIS_PUBSUB = settings.REDIS_PUBSUB | {
+        "channels": {"board": {"history_size": 9}}
+    }
 
     await apublish("board", {"n": 1}, strict=True)
     await write("a")
@@ -338,3 +342,52 @@ async def test_a_relation_is_shown_as_it_was_published(live, write, stored, staf
     )
 
     assert datas(result["publications"])[0]["tags"] == [tag.pk]
+
+
+async def test_who_sees_nothing_for_long_is_moved_on(serve_live, write, user):
+    """A client's position is that of the last message it got: without a word from time to
+    time it would fall out of the history, and load its state for nothing."""
+    live = await serve_live(channels={"board": {"history_size": 10}})
+    client = await live.connect(user)
+    await client.subscribe("board")
+    await write("shown")
+    at = {"offset": (await client.push("pub"))["offset"]}
+    epoch = (await client.result("history", channel="board"))["epoch"]
+
+    for _ in range(30):
+        await write("hidden", is_public=False)
+        for push in await client.silent():
+            assert push["push"]["unsubscribe"]["code"] == 2500
+            result = await client.subscribe("board", recover=True, epoch=epoch, **at)
+            assert result["recovered"] and "publications" not in result
+            at["offset"] = result["offset"]
+    await client.ws.close()
+    again = await live.connect(user)
+    result = await again.subscribe("board", recover=True, epoch=epoch, **at)
+
+    assert result["recovered"] and result["offset"] == 31
+    await write("shown")
+    assert (await again.push("pub"))["offset"] == 32
+
+
+async def test_who_is_moved_on_is_so_however_much_was_withheld_at_once(
+    serve_live, write, user, monkeypatch
+):
+    """The connection knows what it withheld, also what the history no longer has."""
+    live = await serve_live(channels={"board": {"history_size": 10}})
+    client = await live.connect(user)
+    await client.subscribe("board")
+    await write("shown")
+    at = (await client.push("pub"))["offset"]
+    epoch = (await client.result("history", channel="board"))["epoch"]
+    (connection,) = live.connections
+    monkeypatch.setattr(Connection, "come_back_within", lambda *args: None)
+
+    while connection._passed is None or connection._passed["board"].position.offset < 25:
+        await write("hidden", is_public=False)
+    connection.come_back("board")
+    assert (await client.push("unsubscribe"))["code"] == 2500
+    result = await client.subscribe("board", recover=True, epoch=epoch, offset=at)
+
+    assert result["recovered"] and "publications" not in result
+    assert result["offset"] >= 25

@@ -20,7 +20,8 @@ from ...auth.tokens import Claims
 from ...codes import Code, Disconnects, Unsubscribes
 from ...frames import Framing
 from ...hub.lossy import DROP, LATEST, Tap
-from ...hub.viewers import Viewer
+from ...hub.viewers import Passed, Viewer
+from ...messages import Position
 from ...web.connections import LIVE
 from ...web.handshake import Credentials
 from .expiries import CONNECTION, Expiries
@@ -61,6 +62,9 @@ class Feedline:
     def position_lost(self, channel: str) -> None:
         self._connection.position_lost(channel)
 
+    def passed_by(self, channel: str, passed: Passed) -> None:
+        self._connection.passed_by(channel, passed)
+
 
 class Connection:
     """One live connection, from its first byte to its last.
@@ -85,6 +89,7 @@ class Connection:
         "_expiries",
         "_is_late",
         "_joins",
+        "_passed",
         "_patience",
         "_seat",
         "_taps",
@@ -115,6 +120,8 @@ class Connection:
         self._ended: asyncio.Event | None = None
         self._seat: int | None = None
         self._viewer: Viewer | None = None
+        # By channel: what was withheld since the client's own position.
+        self._passed: dict[str, Passed] | None = None
         self._is_late = False
         # For channels whose messages a slow client may miss, or that it came back to and
         # sees in part: a way of its own for each.
@@ -295,6 +302,34 @@ class Connection:
         if heard is not None:
             loop = asyncio.get_running_loop()
             loop.call_later(random.uniform(*seconds), self._tell_lost, channel, heard)
+
+    def passed_by(self, channel: str, passed: Passed) -> None:
+        """So much was withheld that the client's position will fall out of the history: it
+        subscribes again, and is told where the channel stands."""
+        heard = self.session.channels.get(channel)
+        if heard is None or not heard.is_positioned or heard.is_server_side:
+            return
+        if self._passed is None or len(self._passed) > self.server.limits.live_channels:
+            self._passed = {}
+        known = self._passed.get(channel)
+        if known is not None and known.position.offset >= passed.after:
+            # It did not come back yet: all of that was withheld, too.
+            passed = Passed(known.after, passed.position)
+        self._passed[channel] = passed
+        self.server.engine.metrics.count("audience_moves")
+        self.come_back_within(channel, (0, self.server.spread_s))
+
+    def moved_on(self, channel: str, since: Position) -> Position:
+        """Where a client is that comes back from somewhere: whatever lies between there and
+        here may have been withheld."""
+        passed = None if self._passed is None else self._passed.pop(channel, None)
+        if (
+            passed is None
+            or since.epoch != passed.position.epoch
+            or not passed.after <= since.offset < passed.position.offset
+        ):
+            return since
+        return passed.position
 
     def _tell_lost(self, channel: str, heard: Heard) -> None:
         # Unless it has left, or subscribed anew, meanwhile.

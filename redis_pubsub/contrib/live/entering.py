@@ -259,8 +259,12 @@ class Entering:
             self._stack.callback(admission.close)
             await admission.open()
             if entry.wants_position:
-                await admission.prepare(entry.since, begins=entry.begins)
-                if entry.since is not None:
+                since = entry.since
+                if since is not None and not entry.is_server_side:
+                    since = self._connection.moved_on(entry.channel, since)
+                    entry.is_withheld = since != entry.since
+                await admission.prepare(since, begins=entry.begins)
+                if since is not None:
                     await self._look_back(entry, admission)
             else:
                 admission.skip()
@@ -283,7 +287,7 @@ class Entering:
         past = admission.admit(gate)
         shown = await audiences.shown(entry.channel, past.missed, connection.viewer)
         entry.gate, entry.past = gate, replace(past, missed=shown)
-        entry.is_withheld = bool(past.missed) and not shown
+        entry.is_withheld = entry.is_withheld or (bool(past.missed) and not shown)
 
     def _settle(self, entry: Entry, gate: Gate) -> None:
         """The reply is written, or there is none."""
