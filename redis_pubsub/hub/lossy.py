@@ -1,7 +1,8 @@
 """For channels whose messages a slow client may miss: skip while it is behind, then say so.
 
-``"latest"``: it gets the newest message as soon as it takes data again (where each audience
-sees another, as with ``"drop"``). ``"drop"``: it is told that some are missing. Either way nothing is kept for it meanwhile.
+``"latest"``: it gets the newest message as soon as it takes data again; where each audience
+sees another, as with ``"drop"``. ``"drop"``: it is told that some are missing. Either way
+nothing is kept for it meanwhile.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A live endpoint, documents of which staff sees more than others, and who looks at them."""
+"""A live endpoint, documents of which staff sees more, and who looks at them."""
 
 from __future__ import annotations
 
