@@ -1,4 +1,4 @@
-"""What it costs that not everybody sees the same: a channel of audiences beside a plain one.
+"""What it costs that not everybody sees the same: audiences beside a plain channel.
 
 ``python -m benchmarks.audiences`` prints a table and writes ``results/audiences.json``. The
 same payloads go to as many sockets: as the bytes their publisher encoded, and as rows that
@@ -24,7 +24,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """All rounds; the first of each is a rehearsal and left out."""
     kinds = [PLAIN, *(f"audience-{keys}" for keys in options.keys)]
     works = {
-        "paced": {kind: (options.paced, options.rate) for kind in kinds},
+        "paced": dict.fromkeys(kinds, (options.paced, options.rate)),
         "burst": {
             kind: (options.burst if kind == PLAIN else _burst(kind, options), 0)
             for kind in kinds

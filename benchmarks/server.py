@@ -2,8 +2,8 @@
 
 ``ours`` is this package's ``@websocket_pubsub``, ``live`` its live endpoint; ``bare`` is
 what one writes by hand with aiohttp and redis-py: a set of sockets, a task, a ``send_str``
-for each. ``ours-auth`` lets only those in who have a token. ``audience-10`` is ``ours`` with
-documents of which ten groups of users see each its own.
+for each. ``ours-auth`` lets only those in who have a token. ``audience-10`` is ``ours``
+with documents of which ten groups of users see each its own.
 """
 
 from __future__ import annotations
