@@ -213,3 +213,17 @@ async def test_a_judge_that_fails_shows_nothing_and_says_so(hub, watch, judge):
 
     assert eyes.got == [] and eyes.lost == 1
     assert hub.metrics["audience_errors"] == 1
+
+
+async def test_who_leaves_an_audience_that_goes_on_gets_nothing_of_it(hub, watch):
+    """Which listener belongs to which audience is kept only until somebody changes."""
+    ada, bob = await watch("one"), await watch("one")
+    hub.deliver("board", snapshot(1))
+    await turns(8)
+
+    ada.viewer.forget(Named("other"))
+    hub.deliver("board", snapshot(2))
+    await turns(12)
+
+    assert ada.got == [frames("one"), frames("other")]
+    assert bob.got == [frames("one"), frames("one")]
