@@ -100,6 +100,7 @@ class Engine:
         orm: Runs blocking database work.
         control: Feeds control events.
         rounds: Has everything looked at again now and then.
+        audiences: Says who sees what on channels where that differs.
         parts: What upper floors attach, by their own type; see `part`.
     """
 
@@ -109,17 +110,24 @@ class Engine:
         self.orm = Orm(
             config.db_threads, config.limits.db_waiting, in_test_thread=in_test_thread
         )
+        # Not before there are models: this module is imported earlier.
+        from .audiences import Audiences
+
+        self.audiences = Audiences(config, self.orm, self.metrics)
         options = config.broker_options()
         self.hub = Hub(
             open_broker(options, self.metrics),
             self.metrics,
             Envelope(options.envelope_key),
             recovery_messages=config.limits.recovery_messages,
+            judge=self.audiences,
         )
+        self.audiences.bind(self.hub.viewers)
         self.node = uuid.uuid4().hex[:12]
         self.presence = Presence(self.hub.broker, self.metrics, self.node)
         self.control = Control(self.metrics)
         self.rounds = Rounds(config.limits.recheck_s, self.metrics)
+        self.control.handlers.append(self.audiences.heard)
         self.watchdog = LoopWatchdog(config.limits.loop_block_s, self.metrics)
         self.gauges = Gauges()
         self._show()

@@ -45,6 +45,21 @@ class PayloadTooLarge(InvalidPayload):
         self.limit_bytes = limit_bytes
 
 
+class AudienceRequired(PubSubError, ValueError):
+    """A plain value was published on a channel on which each audience sees something else.
+
+    Attributes:
+        channel: The channel's name.
+    """
+
+    def __init__(self, channel: str) -> None:
+        super().__init__(
+            f"who may see a plain value on {channel!r} is not known: publish an instance, "
+            'whose model says so, or pass audience="everyone" if all who listen may see it'
+        )
+        self.channel = channel
+
+
 class MalformedMessage(PubSubError):
     """Something on a Redis channel is not a message of ours: count it and go on."""
 

@@ -28,7 +28,7 @@ class Hooks:
         make_reader: ``(subscription, manager)`` to a ``ChannelReader``.
         presence: ``(channel_name, *, by)`` to a list of who is there.
         apresence: The same for coroutines.
-        history: ``(channel_name, *, limit, since, reverse)`` to messages.
+        history: ``(channel_name, *, limit, since, reverse, user)`` to messages.
         ahistory: The same for coroutines.
         last: ``(channel_name)`` to a message or ``None``.
         alast: The same for coroutines.

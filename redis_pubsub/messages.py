@@ -22,6 +22,12 @@ CREATE = "create"
 UPDATE = "update"
 DELETE = "delete"
 
+SNAPSHOT = "snapshot"
+"""A header's ``audience``: the payload is a row for the servers' eyes; what each client
+gets is rendered from it."""
+EVERYONE = "everyone"
+"""A header's ``audience``: on a channel of audiences, yet meant for all who listen."""
+
 _CONTROL_CHARACTERS = frozenset([*map(chr, range(32)), *map(chr, range(127, 160))])
 _RESERVED = "\x00"
 
@@ -93,6 +99,8 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
         pk: The row's primary key as text, else empty.
         exclude: Id of a connection that must not get the message.
         info: Of a message that a client published: who it was, as other clients are told.
+        audience: `SNAPSHOT`, `EVERYONE`, or ``""`` for an ordinary message.
+        fields: Of a snapshot: the only fields its publisher wants shown.
     """
 
     id: str
@@ -102,6 +110,8 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     pk: str = ""
     exclude: str = ""
     info: dict[str, Any] | None = None
+    audience: str = ""
+    fields: list[str] | None = None
 
 
 def new_header(
@@ -111,6 +121,8 @@ def new_header(
     pk: str = "",
     exclude: str = "",
     info: dict[str, Any] | None = None,
+    audience: str = "",
+    fields: list[str] | None = None,
 ) -> Header:
     """A header for a message that is born now."""
     return Header(
@@ -121,6 +133,8 @@ def new_header(
         pk=pk,
         exclude=exclude,
         info=info,
+        audience=audience,
+        fields=fields,
     )
 
 
@@ -132,7 +146,11 @@ class Message:
         header: See `Header`.
         raw: The payload as the JSON bytes its publisher encoded.
         position: Epoch and offset; offset 0 and epoch ``""`` without history.
+        size_bytes: What it takes in a process' queues.
+        is_judged: Whether each listener gets its own view of it, or nothing: a `Judged`.
     """
+
+    is_judged = False
 
     def __init__(
         self, channel: str, header: Header, raw: bytes, position: Position
@@ -141,6 +159,9 @@ class Message:
         self.header = header
         self.raw = raw
         self.position = position
+        self.size_bytes = len(raw)
+        # Of a view: the message it was rendered from.
+        self.source: Judged | None = None
         # What an upper floor made of the message, once for all its listeners.
         self.shared: Any = None
         # The same for those who come back to the live endpoint: what their replies hold.
@@ -172,6 +193,50 @@ class Message:
             f"<Message {self.event or '-'} on {self.channel!r} at {self.position.offset}: "
             f"{self.raw[:60]!r}>"
         )
+
+
+class Judged(Message):
+    """A message of which each audience gets its own view, or nothing.
+
+    Sealed: whoever takes its ``raw`` or ``payload`` for a message's finds ``null``, so that
+    a path that knows no audiences shows nothing to anybody.
+
+    Attributes:
+        stored: What the publisher sent: a row in Django's form. For servers only.
+        views: What each audience gets; ``None`` for nothing. Filled by ``hub.lanes``; an
+            audience that is missing was not asked for.
+        is_for_nobody: It is withheld from all, without asking.
+    """
+
+    is_judged = True
+
+    def __init__(
+        self, channel: str, header: Header, stored: bytes, position: Position
+    ) -> None:
+        super().__init__(channel, header, _SEALED, position)
+        self.stored = stored
+        self.size_bytes = len(stored)
+        self.views: dict[Any, Message | None] = {}
+        self.is_for_nobody = False
+
+    def opened(self) -> Message:
+        """The stored row as a message, for code that stays on the server."""
+        return Message(self.channel, self.header, self.stored, self.position)
+
+    def view(self, raw: bytes) -> Message:
+        """What one audience gets."""
+        view = Message(self.channel, self.header, raw, self.position)
+        view.source = self
+        return view
+
+
+_SEALED = b"null"
+
+
+def message_of(channel: str, header: Header, raw: bytes, position: Position) -> Message:
+    """A message as it came from a broker: a snapshot is sealed."""
+    kind = Judged if header.audience == SNAPSHOT else Message
+    return kind(channel, header, raw, position)
 
 
 @dataclass(frozen=True, slots=True)

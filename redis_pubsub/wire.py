@@ -14,7 +14,7 @@ import msgspec
 
 from . import codec
 from .exceptions import InvalidPayload, MalformedMessage
-from .messages import Header, Message, Position
+from .messages import Header, Message, Position, message_of
 
 VERSION = b"1"
 
@@ -82,7 +82,7 @@ class Envelope:
             InvalidPayload,
         ) as error:
             raise MalformedMessage(str(error)) from error
-        return Message(channel, decoded, raw, position)
+        return message_of(channel, decoded, raw, position)
 
     def _verified(self, channel: str, header: bytes, raw: bytes) -> bytes:
         """The header without its signature, if that is right."""

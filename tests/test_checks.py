@@ -221,6 +221,28 @@ def test_a_wrong_setting_is_one_message_with_place_and_remedy(
     assert hint in message.hint
 
 
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        ({"*": {"audience": False}}, "shop.Document says who may see what"),
+        ({"b": {"audience": False, "models": ["shop.Note"]}}, "shop.Note says who"),
+        ({"b": {"audience": True, "publish": "anyone"}}, "nothing that clients publish"),
+    ],
+)
+def test_a_rule_that_speaks_against_audiences_is_told(told, rule, text):
+    """A model's word on who may see what holds whatever a rule says."""
+    found = told({"channels": rule})
+
+    assert {*ids(found)} == {"E013"}
+    assert any(text in message.msg for message in found)
+
+
+def test_rules_of_other_channels_may_say_what_they_like_of_audiences(told):
+    """Only channels that carry such a model are meant."""
+    assert told({"channels": {"news:*": {"audience": False}}}) == []
+    assert told({"channels": {"board": {"audience": True, "history_size": 5}}}) == []
+
+
 @pytest.mark.parametrize("setting", [case[0] for case in WRONG])
 def test_what_cannot_be_read_is_reported(told, setting):
     """`conf.read` stops a process with its first complaint; the checks come first."""
@@ -522,6 +544,45 @@ class TestModels:
         assert ids([message]) == ["E101"] and message.obj is Account
         assert '"password_hash"' in message.msg
         assert "PUBLISH_FIELDS" in message.hint
+
+    def test_hooks_that_would_withhold_everything_are_told(self, told_of):
+        """An instance method, and a coroutine function."""
+
+        class Secretive(PublishableModel):
+            def can_view(self, user):
+                return True
+
+            @classmethod
+            async def audience_key(cls, user):
+                return None
+
+            class Meta:
+                app_label = "shop"
+
+        found = told_of()
+
+        assert ids(found) == ["E107", "E107"]
+        assert "classmethod def can_view(cls, user, instance)" in found[0].hint
+        assert "coroutine" in found[1].msg
+
+    def test_a_secret_in_a_snapshot_is_told_whatever_is_sent(self, told_of):
+        """Redis keeps all fields of a model with audiences."""
+
+        class Vault(PublishableModel):
+            PUBLISH_FIELDS = ("name",)
+            name = models.TextField()
+            api_key = models.TextField()
+
+            @classmethod
+            def can_view(cls, user, instance):
+                return True
+
+            class Meta:
+                app_label = "shop"
+
+        (message,) = told_of()
+
+        assert ids([message]) == ["E108"] and '"api_key"' in message.msg
 
     def test_a_secret_that_is_named_or_inherited_is_told_too(self, told_of):
         """Naming it in PUBLISH_FIELDS does not make it public."""

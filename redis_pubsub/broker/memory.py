@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from .. import wire
 from ..exceptions import BrokerUnavailable
-from ..messages import Draft, Message, Position
+from ..messages import Draft, Message, Position, message_of
 from ..metrics import Metrics
 from ..options import BrokerOptions
 from ..wire import Envelope
@@ -131,7 +131,7 @@ class MemoryStore:
                 channel.offset += 1
                 position = Position(channel.epoch, channel.offset)
                 channel.entries.append(
-                    Message(draft.channel, draft.header, draft.raw, position)
+                    message_of(draft.channel, draft.header, draft.raw, position)
                 )
                 while len(channel.entries) > options.history_size:
                     channel.entries.popleft()

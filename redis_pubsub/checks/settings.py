@@ -10,6 +10,7 @@ from django.core.checks import CheckMessage
 from ..broker import MEMORY
 from ..conf import SETTING
 from ..publishing.outbox.rows import databases
+from .audiences import check_channels
 from .exposure import check_exposure
 from .references import check_references
 from .report import at, warning
@@ -22,6 +23,7 @@ def check_setting(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     sound, messages = sift(getattr(settings, SETTING, {}))
     messages += check_values(sound)
     messages += check_references(sound)
+    messages += check_channels(sound)
     if sound.top.get("outbox") is True and not databases():
         messages.append(
             warning(

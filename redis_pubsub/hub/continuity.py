@@ -141,7 +141,7 @@ class Continuity:
     def _hold(self, feed: Feed, message: Message) -> None:
         assert feed.held is not None, "a hole is being read"
         feed.held.append(message)
-        feed.held_bytes += len(message.raw)
+        feed.held_bytes += message.size_bytes
         if feed.held_bytes > HELD_BYTES:
             logger.warning("too much arrived on %r while a hole was read", feed.channel)
             self._give_up(feed, None)

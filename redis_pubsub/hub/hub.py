@@ -21,8 +21,10 @@ from .catchup import CatchUp
 from .continuity import Continuity
 from .feeds import Feed
 from .flusher import Flusher
+from .lanes import Lanes
 from .listeners import Listener
 from .lossy import LATEST, Tap, Taps
+from .viewers import Judge, Viewers
 
 logger = logging.getLogger("redis_pubsub.hub")
 
@@ -38,6 +40,10 @@ class Hub:
         metrics: Where losses are counted.
         envelope: Reads what the broker delivers.
         recovery_messages: How many missed messages a listener may ask for.
+        judge: Says what each audience gets of messages that not everybody sees alike.
+
+    Attributes:
+        viewers: Who looks at such messages here.
     """
 
     def __init__(
@@ -47,6 +53,7 @@ class Hub:
         envelope: Envelope | None = None,
         *,
         recovery_messages: int = 1_000,
+        judge: Judge | None = None,
     ) -> None:
         self._envelope = envelope or Envelope()
         self.broker = broker
@@ -56,10 +63,12 @@ class Hub:
         self._leaves: set[asyncio.Task[None]] = set()
         self._may_log = Occasionally()
         self.taps = Taps(metrics)
-        self._flusher = Flusher(broker, metrics)
+        self.viewers = Viewers()
+        self._flusher = Flusher(broker, metrics, self.viewers)
+        self._lanes = Lanes(judge, self.viewers, self._flusher, metrics)
         self.catch_up = CatchUp(broker, metrics, recovery_messages)
         self._continuity = Continuity(
-            self.catch_up, metrics, self._flusher.add, lambda: list(self._feeds.values())
+            self.catch_up, metrics, self._lanes.give, lambda: list(self._feeds.values())
         )
 
     async def start(self) -> None:
@@ -75,6 +84,7 @@ class Hub:
                 feed.subscribed.cancel()
             if feed.forgetting is not None:
                 feed.forgetting.cancel()
+        self._lanes.close()
         self._flusher.close()
         self.taps.close()
         self._continuity.close()
@@ -194,6 +204,7 @@ class Hub:
         feed = self._feeds.get(channel)
         if feed is None:
             feed = self._feeds[channel] = Feed(channel)
+            self._lanes.open(feed)
         if feed.leaving is not None:
             feed.leaving.cancel()
             feed.leaving = None
@@ -237,6 +248,7 @@ class Hub:
         if feed.groups or feed.holds or self._feeds.get(feed.channel) is not feed:
             return
         del self._feeds[feed.channel]
+        self._lanes.drop(feed)
         self._flusher.drop(feed)
         task = asyncio.create_task(self._unsubscribe(feed))
         self._leaves.add(task)

@@ -7,7 +7,7 @@ that a failure breaks the write. Retrying what Redis did not take is ``outbox``'
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, Literal
 
 from django.db import DEFAULT_DB_ALIAS, models
 
@@ -35,6 +35,7 @@ def publish(
     exclude: str = "",
     history: bool = True,
     expire_s: int | None = None,
+    audience: Literal["", "everyone"] = "",
     using: str = DEFAULT_DB_ALIAS,
     strict: bool = False,
     outbox: bool | None = None,
@@ -58,6 +59,8 @@ def publish(
         expire_s: Keep it for so long, whatever the channel option says: the last message
             at least, as long as nothing newer comes. 0 keeps nothing, and forgets what the
             channel has kept so far.
+        audience: ``"everyone"`` to send a plain value to all who listen on a channel on
+            which each audience sees something else. Models decide for themselves.
         using: The database whose transaction is waited for.
         strict: Raise `BrokerUnavailable` if Redis fails and no transaction is open. Without
             effect where the outbox is on: nothing is lost.
@@ -68,11 +71,12 @@ def publish(
         TypeError: The payload is not JSON-able.
         InvalidChannelName: The name is empty, too long or has control characters.
         PayloadTooLarge: Over ``limits["message_bytes"]``.
+        AudienceRequired: A plain value on such a channel, without ``audience``.
         RuntimeError: Called on a running event loop; use `apublish`.
         DatabaseError: It could not be written to the outbox.
     """
     refuse_on_loop("publish")
-    draft = _draft(channel, payload, event, exclude, history, expire_s)
+    draft = _draft(channel, payload, event, exclude, history, expire_s, audience)
     kept = is_kept(payload, history, outbox)
     transactions.after_commit(draft, using, strict=strict, outbox=kept)
 
@@ -85,6 +89,7 @@ async def apublish(
     exclude: str = "",
     history: bool = True,
     expire_s: int | None = None,
+    audience: Literal["", "everyone"] = "",
     using: str = DEFAULT_DB_ALIAS,
     strict: bool = False,
     outbox: bool | None = None,
@@ -103,7 +108,9 @@ async def apublish(
         BrokerUnavailable: Redis failed, and ``strict`` was asked for.
         DatabaseError: It could not be written to the outbox.
     """
-    make = functools.partial(_draft, channel, payload, event, exclude, history, expire_s)
+    make = functools.partial(
+        _draft, channel, payload, event, exclude, history, expire_s, audience
+    )
     (position,) = await asend(
         lambda: [make()],
         queries=isinstance(payload, models.Model),
@@ -121,6 +128,7 @@ def _draft(
     exclude: str,
     history: bool,
     expire_s: int | None,
+    audience: str,
 ) -> Draft:
     (draft,) = drafts_of(
         get_config(),
@@ -130,6 +138,7 @@ def _draft(
         exclude=exclude,
         history=history,
         expire_s=expire_s,
+        audience=audience,
     )
     return draft
 

@@ -11,7 +11,7 @@ from asgiref.sync import sync_to_async
 from redis_pubsub.auth.methods import is_possible
 from redis_pubsub.auth.tickets import aissue
 from redis_pubsub.auth.tokens import connection_token
-from redis_pubsub.web.handshake import _neighbourhood
+from redis_pubsub.web.clients import network_of
 from tests.live.client import Live
 
 from .conftest import refusal
@@ -153,7 +153,7 @@ async def test_all_guesses_of_a_flood_are_counted(serve_site):
 )
 def test_an_ipv6_client_is_counted_by_its_network(address, counted_as):
     """It may choose another address for each guess."""
-    assert _neighbourhood(address) == counted_as
+    assert network_of(address) == counted_as
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,9 @@ async def publish(connection: Connection, command: Command) -> None:
     engine = connection.server.engine
     try:
         await _check(connection, request.channel, PUBLISH)
+        if engine.audiences.is_strict(request.channel):
+            # Who may see what a client says is nobody's to say.
+            raise Failed(Errors.PERMISSION_DENIED)
         raw = codec.one_line(bytes(request.data))
         header = new_header(info=connection.info_fields())
         draft = draft_of_raw(engine.config, request.channel, raw, header)
@@ -92,6 +95,8 @@ async def history(connection: Connection, command: Command) -> None:
             raise Failed(Errors.NOT_AVAILABLE)
         if since is not None and since.epoch not in ("", found.position.epoch):
             raise Failed(Errors.UNRECOVERABLE_POSITION)
+        audiences = connection.server.engine.audiences
+        shown = await audiences.shown(request.channel, found.messages, connection.viewer)
     except Failed as failure:
         connection.session.fail(command, failure.code)
     except BrokerUnavailable as error:
@@ -99,7 +104,7 @@ async def history(connection: Connection, command: Command) -> None:
     else:
         position = found.position
         connection.session.answer(
-            command, HistoryResult(found.messages, position.epoch, position.offset)
+            command, HistoryResult(shown, position.epoch, position.offset)
         )
 
 

@@ -20,6 +20,8 @@ from ...auth.tokens import Claims
 from ...codes import Code, Disconnects, Unsubscribes
 from ...frames import Framing
 from ...hub.lossy import DROP, LATEST, Tap
+from ...hub.viewers import Passed, Viewer
+from ...messages import Position
 from ...web.connections import LIVE
 from ...web.handshake import Credentials
 from .expiries import CONNECTION, Expiries
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from ...web.admission import Place
     from ...web.outlet import Outlet
     from .entering import Entry
+    from .gates import Gate
     from .server import LiveServer
 
 logger = logging.getLogger("redis_pubsub.live")
@@ -55,8 +58,15 @@ class Feedline:
         self.framing = framing
         self.write: Callable[[bytes], None] = connection.line.outlet.write
 
+    @property
+    def viewer(self) -> Viewer:
+        return self._connection.viewer
+
     def position_lost(self, channel: str) -> None:
         self._connection.position_lost(channel)
+
+    def passed_by(self, channel: str, passed: Passed) -> None:
+        self._connection.passed_by(channel, passed)
 
 
 class Connection:
@@ -84,10 +94,12 @@ class Connection:
         "_expiries",
         "_is_late",
         "_joins",
+        "_passed",
         "_patience",
         "_place",
         "_seat",
         "_taps",
+        "_viewer",
         "commands_at",
         "conn_info",
         "credentials",
@@ -122,9 +134,13 @@ class Connection:
         self._expiries: Expiries | None = None
         self._ended: asyncio.Event | None = None
         self._seat: int | None = None
+        self._viewer: Viewer | None = None
+        # By channel: what was withheld since the client's own position.
+        self._passed: dict[str, Passed] | None = None
         self._is_late = False
-        # For channels whose messages a slow client may miss: a way of its own for each.
-        self._taps: dict[str, tuple[Feedline, Tap]] | None = None
+        # For channels whose messages a slow client may miss, or that it came back to and
+        # sees in part: a way of its own for each.
+        self._taps: dict[str, tuple[Feedline, Tap | None]] | None = None
         self._patience: asyncio.TimerHandle | None = asyncio.get_running_loop().call_later(
             server.limits.live_connect_s, self.end, Disconnects.STALE
         )
@@ -151,6 +167,19 @@ class Connection:
     def claim_place(self, user_id: str) -> bool:
         """Whether the user may have one more connection."""
         return self._place is None or self._place.claim(user_id)
+
+    @property
+    def viewer(self) -> Viewer:
+        """Who looks at messages that not everybody sees alike."""
+        if self._viewer is None:
+            self._viewer = self.server.engine.hub.viewers.add(self.user)
+        return self._viewer
+
+    def forget_audiences(self) -> None:
+        """What the user may see has perhaps changed: his audiences are asked for anew,
+        before he gets anything more that they decide about."""
+        if self._viewer is not None:
+            self._viewer.forget(self.user)
 
     def owns(self, claims: Claims) -> bool:
         """Whether a token speaks of this connection's user."""
@@ -229,13 +258,26 @@ class Connection:
         self._taps[channel] = (line, tap)
         return line
 
+    def gate_for(self, channel: str, policy: str) -> Gate:
+        """`line_for` where what was missed has to be rendered first."""
+        from .gates import Gate
+
+        line = self.line_for(channel, policy)
+        gate = Gate(self, line.write)
+        if self._taps is None:
+            self._taps = {}
+        tap = self._taps[channel][1] if channel in self._taps else None
+        self._taps[channel] = (gate, tap)
+        return gate
+
     def unfeed(self, channel: str) -> None:
         """Let the hub feed a channel no more."""
         hub = self.server.engine.hub
         line = self.listener
         if self._taps is not None and channel in self._taps:
             line, tap = self._taps.pop(channel)
-            hub.taps.forget(tap)
+            if tap is not None:
+                hub.taps.forget(tap)
         hub.leave(channel, line)
 
     def replay(self, entries: Sequence[Entry]) -> None:
@@ -297,6 +339,34 @@ class Connection:
         if heard is not None:
             loop = asyncio.get_running_loop()
             loop.call_later(random.uniform(*seconds), self._tell_lost, channel, heard)
+
+    def passed_by(self, channel: str, passed: Passed) -> None:
+        """So much was withheld that the client's position will fall out of the history: it
+        subscribes again, and is told where the channel stands."""
+        heard = self.session.channels.get(channel)
+        if heard is None or not heard.is_positioned or heard.is_server_side:
+            return
+        if self._passed is None or len(self._passed) > self.server.limits.live_channels:
+            self._passed = {}
+        known = self._passed.get(channel)
+        if known is not None and known.position.offset >= passed.after:
+            # It did not come back yet: all of that was withheld, too.
+            passed = Passed(known.after, passed.position)
+        self._passed[channel] = passed
+        self.server.engine.metrics.count("audience_moves")
+        self.come_back_within(channel, (0, self.server.spread_s))
+
+    def moved_on(self, channel: str, since: Position) -> Position:
+        """Where a client is that comes back from somewhere: whatever lies between there and
+        here may have been withheld."""
+        passed = None if self._passed is None else self._passed.pop(channel, None)
+        if (
+            passed is None
+            or since.epoch != passed.position.epoch
+            or not passed.after <= since.offset < passed.position.offset
+        ):
+            return since
+        return passed.position
 
     def _tell_lost(self, channel: str, heard: Heard) -> None:
         # Unless it has left, or subscribed anew, meanwhile.

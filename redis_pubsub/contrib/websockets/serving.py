@@ -55,6 +55,7 @@ class HandlerConnection:
             connection_id=socket.id,
             owner=route.name,
             on_overflow=self._overflowed,
+            user=None if standing is None else standing.user,
         )
 
     async def serve(self, heard: int) -> None:
