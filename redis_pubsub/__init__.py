@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from .lazy import lazy
 
 if TYPE_CHECKING:
+    from .consumers import asend, consumer, send
     from .contrib.websockets import get_application, get_runner_factory
     from .publishing import apublish, publish
     from .publishing.control import (
@@ -30,13 +31,16 @@ __all__ = [
     "apresence",
     "apublish",
     "arefresh",
+    "asend",
     "aunsubscribe",
+    "consumer",
     "disconnect",
     "get_application",
     "get_runner_factory",
     "presence",
     "publish",
     "refresh",
+    "send",
     "unsubscribe",
 ]
 
@@ -50,13 +54,16 @@ __getattr__ = lazy(
         "apresence": "publishing.present",
         "apublish": "publishing",
         "arefresh": "publishing.control",
+        "asend": "consumers",
         "aunsubscribe": "publishing.control",
+        "consumer": "consumers",
         "disconnect": "publishing.control",
         "get_application": "contrib.websockets",
         "get_runner_factory": "contrib.websockets",
         "presence": "publishing.present",
         "publish": "publishing",
         "refresh": "publishing.control",
+        "send": "consumers",
         "unsubscribe": "publishing.control",
     },
 )

@@ -36,6 +36,19 @@ def is_reserved(channel: str) -> bool:
     return channel.startswith(_RESERVED)
 
 
+_QUEUE = reserved_channel("queue:")
+
+
+def queue_channel(queue: str) -> str:
+    """The channel of a queue of jobs: it wakes workers, and its name signs the jobs."""
+    return _QUEUE + queue
+
+
+def queue_of(channel: str) -> str | None:
+    """The queue whose channel this is; ``None`` if it is none."""
+    return channel.removeprefix(_QUEUE) if channel.startswith(_QUEUE) else None
+
+
 def personal_channel(user: str) -> str:
     """The channel of one user, by primary key as text: only he may hear it, and each of
     his live connections does without asking."""
@@ -79,6 +92,18 @@ class Position:
     offset: int
 
 
+class Times(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """When a job may run, in Unix seconds; 0 for any time.
+
+    Attributes:
+        due_at: Not before.
+        expires_at: Not after.
+    """
+
+    due_at: float = 0.0
+    expires_at: float = 0.0
+
+
 class Header(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """What travels with a payload, as JSON, in one line before it.
 
@@ -90,6 +115,7 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
         pk: The row's primary key as text, else empty.
         exclude: Id of a connection that must not get the message.
         info: Of a message that a client published: who it was, as other clients are told.
+        times: Of a job: when it may run.
     """
 
     id: str
@@ -99,6 +125,7 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     pk: str = ""
     exclude: str = ""
     info: dict[str, Any] | None = None
+    times: Times | None = None
 
 
 def new_header(

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from ..exceptions import BrokerUnavailable
-from ..messages import Draft, Position
+from ..messages import Draft, Position, queue_of
 from ..metrics import Metrics
 from ..options import BrokerOptions
 from .base import History, Read
@@ -30,7 +30,9 @@ from .commands import (
     raw_info,
 )
 from .fencing import Fence, Numbered, Outcome
+from .job_commands import JobCommands
 from .presence_commands import PresenceCommands
+from .redis_jobs import BlockingRedisJobs
 from .redis_presence import BlockingRedisPresence
 
 _POOL_SIZE = 32
@@ -49,6 +51,8 @@ class BlockingRedisBroker:
         self.presence = BlockingRedisPresence(
             self._run, PresenceCommands(self._commands, options, metrics)
         )
+        self._job_commands = JobCommands(options, metrics)
+        self.jobs = BlockingRedisJobs(self._replies, self._job_commands)
         pool = redis.BlockingConnectionPool.from_url(
             options.url,
             max_connections=_POOL_SIZE,
@@ -70,6 +74,8 @@ class BlockingRedisBroker:
         replies = self._replies(
             [
                 self._commands.publish_fenced(number, draft, fence)
+                if queue_of(draft.channel) is None
+                else self._job_commands.send(draft, once=True)
                 for number, draft in drafts
             ]
         )

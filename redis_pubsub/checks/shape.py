@@ -15,7 +15,14 @@ from typing import Any, get_type_hints
 from django.core.checks import CheckMessage
 
 from ..conf import Config
-from ..options import ChannelOptions, HealthOptions, Limits, LiveOptions, ReceiptOptions
+from ..options import (
+    ChannelOptions,
+    HealthOptions,
+    Limits,
+    LiveOptions,
+    ReceiptOptions,
+    WorkerOptions,
+)
 from .report import at, closest, error, listed
 
 Values = Mapping[str, Any]
@@ -117,6 +124,7 @@ LIMIT_KINDS = _kinds(Limits)
 LIVE_KINDS = _kinds(LiveOptions)
 RECEIPT_KINDS = _kinds(ReceiptOptions)
 HEALTH_KINDS = _kinds(HealthOptions)
+WORKER_KINDS = _kinds(WorkerOptions)
 KINDS = {
     **{
         # A list at the top may be written as one string; see ``conf.read``.
@@ -127,6 +135,7 @@ KINDS = {
     "live": _SECTION,
     "receipts": _SECTION,
     "health": _SECTION,
+    "workers": _SECTION,
     "limits": _SECTION,
     "address": _ADDRESS,
     "db": _WHOLE,
@@ -139,6 +148,7 @@ _SECTIONS = {
     "live": LIVE_KINDS,
     "receipts": RECEIPT_KINDS,
     "health": HEALTH_KINDS,
+    "workers": WORKER_KINDS,
 }
 
 
@@ -152,6 +162,7 @@ class Sound:
         limits: Limit to value.
         receipts: Option to value.
         health: What monitoring may ask.
+        workers: Option to value.
     """
 
     top: dict[str, Any] = field(default_factory=dict)
@@ -159,6 +170,7 @@ class Sound:
     limits: dict[str, Any] = field(default_factory=dict)
     receipts: dict[str, Any] = field(default_factory=dict)
     health: dict[str, Any] = field(default_factory=dict)
+    workers: dict[str, Any] = field(default_factory=dict)
 
     def texts(self, key: str) -> list[str]:
         """A list of strings, which may be written as one string."""
@@ -196,7 +208,8 @@ def sift(setting: Any) -> tuple[Sound, list[CheckMessage]]:
     _sift(top.pop("live", {}), LIVE_KINDS, messages, "live")
     receipts = _sift(top.pop("receipts", {}), RECEIPT_KINDS, messages, "receipts")
     health = _sift(top.pop("health", {}), HEALTH_KINDS, messages, "health")
-    return Sound(top, channels, limits, receipts, health), messages
+    workers = _sift(top.pop("workers", {}), WORKER_KINDS, messages, "workers")
+    return Sound(top, channels, limits, receipts, health, workers), messages
 
 
 def _sift(

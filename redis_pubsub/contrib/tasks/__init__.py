@@ -1,0 +1,1 @@
+"""A backend for Django's ``@task`` on the same queues and workers."""
