@@ -49,6 +49,7 @@ class Worker:
 
     Attributes:
         id: Unique.
+        left: After `close`: how many jobs did not finish. Threads may still run them.
     """
 
     def __init__(
@@ -71,10 +72,10 @@ class Worker:
             concurrency, 4 * concurrency, in_test_thread=engine.orm.in_test_thread
         )
         self._running: dict[asyncio.Task[None], Taken] = {}
-        self._ending: set[asyncio.Task[None]] = set()
         self._awake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._is_returning = False
+        self.left = 0
         self._ears = Ears(engine.hub, map(queue_channel, self._queues), self._awake.set)
         self._tasks: list[asyncio.Task[None]] = []
         self._looked_for_silent_at = 0.0
@@ -85,7 +86,7 @@ class Worker:
 
     @property
     def running(self) -> int:
-        """Jobs that run now; after `close`, those that did not finish."""
+        """Jobs that run now."""
         return len(self._running)
 
     def start(self) -> None:
@@ -119,6 +120,7 @@ class Worker:
             self._options.stop_s,
         )
         self._is_returning = True
+        self.left = len(self._running)
         for task in list(self._running):
             task.cancel()
         await asyncio.wait(list(self._running), timeout=_RETURN_S)

@@ -67,7 +67,7 @@ def start(site, tmp_path):
     yield start
     for process in started:
         if process.is_alive:
-            process.stop(signal.SIGKILL)
+            process.end(signal.SIGKILL)
 
 
 def ready(*processes):
@@ -86,7 +86,7 @@ def test_a_thousand_tasks_over_four_workers_one_of_which_is_killed(start, notes)
         for number in range(1000):
             send("count", number=number)
     notes.wait("runs", 400)
-    workers[0].stop(signal.SIGKILL)
+    workers[0].end(signal.SIGKILL)
     end = time.monotonic() + 20
     while len(set(notes["runs"])) < 1000 and time.monotonic() < end:
         time.sleep(0.02)
@@ -106,7 +106,7 @@ def test_a_worker_that_is_asked_to_stop_finishes_what_runs(start, notes):
     send("slow", seconds=0.0)
     notes.wait("slow", 1)
 
-    status = worker.stop(signal.SIGTERM)
+    status = worker.end(signal.SIGTERM)
 
     assert status == 0, worker.output
     assert notes["slow"] == ["begun", "done"]
@@ -122,7 +122,7 @@ def test_a_thread_that_does_not_end_does_not_keep_the_worker(start, notes):
     notes.wait("slow", 1)
 
     began = time.monotonic()
-    status = worker.stop(signal.SIGTERM)
+    status = worker.end(signal.SIGTERM)
 
     assert status == 0, worker.output
     assert time.monotonic() - began < 20
@@ -198,7 +198,7 @@ def test_a_broken_consumers_module_stops_the_start(start, tmp_path):
         },
     )
     process.wait_for("brokenapp.consumers does not import: ValueError: on purpose")
-    assert process.stop(signal.SIGTERM) != 0
+    assert process.end(signal.SIGTERM) != 0
     assert "in <module>" in process.output
 
 

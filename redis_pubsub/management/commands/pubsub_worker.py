@@ -128,11 +128,7 @@ class Session:
     def run(self) -> None:
         """Work until SIGINT, SIGTERM or a changed file."""
         try:
-            with asyncio.Runner() as runner:
-                runner.run(self._work())
-                if self.left:
-                    # The runner would wait for threads that may never end.
-                    return
+            asyncio.run(self._work())
         finally:
             self._ended.set()
 
@@ -159,7 +155,7 @@ class Session:
                 self._command.stdout.flush()
                 await self._stop.wait()
                 await worker.close()
-                self.left = worker.running
+                self.left = worker.left
         finally:
             await engine.close()
 
