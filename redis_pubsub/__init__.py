@@ -13,13 +13,16 @@ if TYPE_CHECKING:
     from .publishing.control import (
         adisconnect,
         arefresh,
+        asend_to,
         aunsubscribe,
         disconnect,
         refresh,
+        send_to,
         unsubscribe,
     )
     from .publishing.present import apresence, presence
     from .readers import ChannelReader, SubscriptionManager
+    from .receivers import receiver
 
 __version__ = "2.0.0.dev0"
 
@@ -32,6 +35,7 @@ __all__ = [
     "apublish",
     "arefresh",
     "asend",
+    "asend_to",
     "aunsubscribe",
     "consumer",
     "disconnect",
@@ -39,8 +43,10 @@ __all__ = [
     "get_runner_factory",
     "presence",
     "publish",
+    "receiver",
     "refresh",
     "send",
+    "send_to",
     "unsubscribe",
 ]
 
@@ -55,6 +61,7 @@ __getattr__ = lazy(
         "apublish": "publishing",
         "arefresh": "publishing.control",
         "asend": "consumers",
+        "asend_to": "publishing.control",
         "aunsubscribe": "publishing.control",
         "consumer": "consumers",
         "disconnect": "publishing.control",
@@ -62,8 +69,10 @@ __getattr__ = lazy(
         "get_runner_factory": "contrib.websockets",
         "presence": "publishing.present",
         "publish": "publishing",
+        "receiver": "receivers",
         "refresh": "publishing.control",
         "send": "consumers",
+        "send_to": "publishing.control",
         "unsubscribe": "publishing.control",
     },
 )

@@ -1,4 +1,4 @@
-"""Work for other processes: ``@consumer("name")`` says what is to be done, `send` asks for it.
+"""Work for other processes: ``@consumer("name")`` does it, `send` asks for it.
 
 A job is a name and JSON arguments. One worker (``manage.py pubsub_worker``) runs it. The
 functions live in an app's ``consumers`` module, together with receivers.
@@ -215,9 +215,21 @@ async def asend(
 
 
 def job(
-    name: str, arguments: Mapping[str, Any], times: Times | None = None, id: str = ""
+    name: str,
+    arguments: Mapping[str, Any],
+    times: Times | None = None,
+    *,
+    id: str = "",
+    spare_bytes: int = 0,
 ) -> Draft:
     """A job before it is sent.
+
+    Args:
+        name: The consumer's.
+        arguments: For its function.
+        times: When it may run.
+        id: Its own; by default a new one.
+        spare_bytes: By how much it may be larger than a message.
 
     Raises:
         TypeError: An argument is not JSON-able.
@@ -232,7 +244,7 @@ def job(
             f"a job's arguments must be JSON-able, those for {name!r} are not: {error}. "
             "Send a row's primary key, and load it in the consumer"
         ) from error
-    codec.check_size(raw, get_config().limits.message_bytes)
+    codec.check_size(raw, get_config().limits.message_bytes + spare_bytes)
     header = msgspec.structs.replace(new_header("job"), times=times)
     if id:
         header = msgspec.structs.replace(header, id=id)

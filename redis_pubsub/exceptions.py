@@ -128,7 +128,7 @@ class QueueFull(PubSubError):
     def __init__(self, queue: str, limit: int) -> None:
         super().__init__(
             f"{limit} jobs wait for {queue!r} already; start more workers "
-            f"(manage.py pubsub_worker), or raise REDIS_PUBSUB[\"workers\"][\"queue_jobs\"]"
+            f'(manage.py pubsub_worker), or raise REDIS_PUBSUB["workers"]["queue_jobs"]'
         )
         self.queue = queue
         self.limit = limit

@@ -215,7 +215,9 @@ def queue_full(error: Exception) -> QueueFull | None:
     return QueueFull(found[2].partition(" script:")[0], int(found[1])) if found else None
 
 
-def by_queue(queues: Sequence[str], states: Sequence[QueueState]) -> Mapping[str, QueueState]:
+def by_queue(
+    queues: Sequence[str], states: Sequence[QueueState]
+) -> Mapping[str, QueueState]:
     return dict(zip(queues, states, strict=True))
 
 

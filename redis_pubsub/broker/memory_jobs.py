@@ -78,7 +78,8 @@ class MemoryJobStore:
             return QueueFull(name, bounds.queue_jobs)
         times = draft.header.times or _NONE
         message = Message(draft.channel, draft.header, draft.raw, Position("", 0))
-        job = _Job(f"{int(now * 1000)}-{next(self._numbers)}", message, times.expires_at, now)
+        entry = f"{int(now * 1000)}-{next(self._numbers)}"
+        job = _Job(entry, message, times.expires_at, now)
         if times.due_at > now:
             queue.later.append((times.due_at, job))
         else:
@@ -146,7 +147,13 @@ class MemoryJobStore:
             elif end.how == DEAD:
                 message = job.message
                 queue.dead[job.entry] = DeadLetter(
-                    taken.queue, job.entry, message, message.raw, end.attempts, end.error, now
+                    taken.queue,
+                    job.entry,
+                    message,
+                    message.raw,
+                    end.attempts,
+                    end.error,
+                    now,
                 )
                 while len(queue.dead) > bounds.dead_letters:
                     del queue.dead[next(iter(queue.dead))]

@@ -53,7 +53,9 @@ class RedisJobs:
         return bool(reply)
 
     async def state(self, queues: Sequence[str]) -> Mapping[str, QueueState]:
-        return _states(self._commands, queues, await self._run(_ask(self._commands, queues)))
+        return _states(
+            self._commands, queues, await self._run(_ask(self._commands, queues))
+        )
 
     async def keep(self, name: str, value: bytes, ttl_s: float) -> None:
         checked(await self._run([self._commands.keep(name, value, ttl_s)]))

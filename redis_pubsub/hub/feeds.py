@@ -11,7 +11,7 @@ from ..broker import History
 from ..frames import Framing
 from ..messages import Message, Position
 from ..metrics import Metrics
-from .listeners import Listener
+from .listeners import Listener, Onlooker
 from .log import Log
 
 logger = logging.getLogger("redis_pubsub.hub")
@@ -26,6 +26,7 @@ class Feed:
     def __init__(self, channel: str) -> None:
         self.channel = channel
         self.groups: dict[Framing | None, Group] = {}
+        self.onlookers: list[Onlooker] = []
         self.pending: list[Message] = []
         self.arrived = 0
         self.position: Position | None = None

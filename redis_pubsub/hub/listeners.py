@@ -7,6 +7,7 @@ bytes. A `MessageListener` takes the messages themselves.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from ..frames import Framing
@@ -50,4 +51,6 @@ class MessageListener(Protocol):
         """Messages of this channel may have been missed."""
 
 
+Onlooker = Callable[[list[Message]], None]
+"""Sees the messages of a channel that others listen to. Must not block or raise."""
 Listener = FrameListener | MessageListener

@@ -47,6 +47,9 @@ class Connection(Protocol):
     @property
     def user_id(self) -> str: ...
 
+    def send(self, raw: bytes) -> None:
+        """Send JSON to its client, beside all channels; without waiting."""
+
     def disconnect(self, code: Code) -> None:
         """Close it because somebody wants that; without waiting."""
 
@@ -63,6 +66,7 @@ class Connections:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._open: set[Connection] = set()
+        self._by_id: dict[str, Connection] = {}
         self._kinds: Counter[str] = Counter()
         self._is_draining = False
         self._recent: deque[tuple[float, set[str], Code]] = deque(maxlen=_RECENT)
@@ -91,12 +95,18 @@ class Connections:
     def add(self, connection: Connection) -> None:
         if connection not in self._open:
             self._open.add(connection)
+            self._by_id[connection.id] = connection
             self._kinds[connection.kind] += 1
 
     def discard(self, connection: Connection) -> None:
         if connection in self._open:
             self._open.discard(connection)
+            self._by_id.pop(connection.id, None)
             self._kinds[connection.kind] -= 1
+
+    def get(self, id: str) -> Connection | None:
+        """The open socket of an id, if it is in this process."""
+        return self._by_id.get(id)
 
     def count(self, kind: str) -> int:
         """How many of a kind are open."""
@@ -118,6 +128,12 @@ class Connections:
         )
 
     def _heard(self, event: ControlEvent) -> None:
+        if event.kind == "send":
+            addressed = self.get(event.client)
+            if addressed is not None:
+                self._engine.metrics.count("sent_to_connections")
+                addressed.send(bytes(event.data))
+            return
         if event.kind != "disconnect":
             return
         users, code = set(event.users) - {""}, _code_of(event)

@@ -24,9 +24,7 @@ class Ears:
     framing = None
     connection_id = ""
 
-    def __init__(
-        self, hub: Hub, channels: Iterable[str], wake: Callable[[], None]
-    ) -> None:
+    def __init__(self, hub: Hub, channels: Iterable[str], wake: Callable[[], None]) -> None:
         self._hub = hub
         self._channels = list(channels)
         self._wake = wake

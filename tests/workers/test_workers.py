@@ -270,7 +270,9 @@ async def test_a_long_job_is_not_stolen(any_site, work, until, settings):
     first, second = await work(long), await work(long)
     await long.asend()
     await until(lambda: begun)
-    await asyncio.sleep(2.0)  # Twice the time after which a silent worker's job is given away.
+    await asyncio.sleep(
+        2.0
+    )  # Twice the time after which a silent worker's job is given away.
     may_end.set()
     await until(lambda: done)
 
@@ -362,10 +364,10 @@ async def test_a_full_queue_says_so(any_site, settings):
         await sync_to_async(send)("full", n=3)
 
 
-@pytest.mark.parametrize("value", [object(), b"\xff".decode("latin1") and {1: {2, object()}}])
+@pytest.mark.parametrize("value", [object(), {1: {2, object()}}, 1j])
 def test_arguments_that_are_no_json_are_refused_by_send(site, value):
     """M-10: no pickle, so no objects; the error says what to send instead."""
-    with pytest.raises(TypeError, match="JSON-able.*primary key"):
+    with pytest.raises(TypeError, match=r"JSON-able.*primary key"):
         send("greet", value=value)
 
 

@@ -26,7 +26,7 @@ from .expiries import CONNECTION, Expiries
 from .line import Line
 from .protocol.commands import NO_DATA
 from .protocol.results import ClientInfo, some
-from .protocol.session import Heard, Session
+from .protocol.session import Heard, Session, State
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -320,6 +320,12 @@ class Connection:
         """End the connection; the client is told why."""
         self.session.end(code)
         self.flush()
+
+    def send(self, raw: bytes) -> None:
+        """See `redis_pubsub.web.connections.Connection`: clients get a ``message``."""
+        if self.session.state is State.CONNECTED and self.session.ending is None:
+            form = self.line.form
+            self.line.outlet.write(form.wrap(form.codec.message_push(raw)))
 
     def disconnect(self, code: Code) -> None:
         """See `redis_pubsub.web.connections.Connection`."""

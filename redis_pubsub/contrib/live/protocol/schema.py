@@ -34,11 +34,12 @@ MESSAGES = {
     ),
     "Push": (
         "channel=2 string, pub=4 Publication, join=5 Presence, leave=6 Presence, "
-        "unsubscribe=7 Unsubscribe, disconnect=11 Disconnect"
+        "unsubscribe=7 Unsubscribe, message=8 Message, disconnect=11 Disconnect"
     ),
     "ClientInfo": "user=1 string, client=2 string, conn_info=3 bytes, chan_info=4 bytes",
     "Publication": "data=4 bytes, info=5 ClientInfo, offset=6 uint64, tags=7 texts",
     "Presence": "info=1 ClientInfo",
+    "Message": "data=1 bytes",
     "Unsubscribe": "code=2 uint32, reason=3 string",
     "Disconnect": "code=1 uint32, reason=2 string",
     "ConnectRequest": (
