@@ -142,7 +142,7 @@ async def test_the_packages_own_channels_are_nobodys_business(serve_receivers, u
     """A catch-all gets no control messages and no wake-ups of workers."""
     record, seen = recorder()
     served = await serve_receivers(record)
-    await listening(served, "last")
+    ws = await listening(served, "last")
 
     from redis_pubsub import arefresh
 
@@ -155,6 +155,7 @@ async def test_the_packages_own_channels_are_nobodys_business(serve_receivers, u
 
     assert seen == [("last", 1)]
     assert not any(name.startswith(queue_channel("")) for name, _ in seen)
+    await ws.close()
 
 
 # -- sockets -----------------------------------------------------------------------------
