@@ -132,3 +132,7 @@ class QueueFull(PubSubError):
         )
         self.queue = queue
         self.limit = limit
+
+
+class JobAbandoned(PubSubError):
+    """A job whose workers died of it, one after the other, or that nobody can read."""

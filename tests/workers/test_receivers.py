@@ -270,7 +270,7 @@ async def test_receivers_of_one_name_are_refused():
 
         return same
 
-    with pytest.raises(HandlerConfigError, match="two receivers are called .*make.*same"):
+    with pytest.raises(HandlerConfigError, match=r"two receivers are called .*make.*same"):
         checked([make(), make()])
 
 
