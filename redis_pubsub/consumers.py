@@ -24,7 +24,7 @@ from . import codec
 from .conf import get_config
 from .db import Orm
 from .discovery import app_modules
-from .engine import Engine, current_engine
+from .engine import current_engine
 from .exceptions import HandlerConfigError, InvalidPayload, QueueFull
 from .messages import Draft, Message, Times, check_channel_name, new_header, queue_channel
 from .publishing import transactions
@@ -65,14 +65,12 @@ class Job:
         message: Its arguments are the payload.
         attempt: 1 at first, 2 after it has failed once.
         worker: Id of the worker.
-        engine: What the worker works with.
         orm: Runs plain functions.
     """
 
     message: Message
     attempt: int
     worker: str
-    engine: Engine
     orm: Orm
 
 

@@ -227,7 +227,7 @@ class Worker:
         self._orm.adopt()
         consumer = self._consumers[taken.queue]
         message = taken.message or _unreadable(taken)
-        job = Job(message, taken.attempts + 1, self.id, self._engine, self._orm)
+        job = Job(message, taken.attempts + 1, self.id, self._orm)
         try:
             self._refuse(taken)
             await consumer.run(job)

@@ -12,13 +12,15 @@ from django.utils import timezone
 from redis_pubsub.consumers import asend
 from redis_pubsub.contrib.tasks import framework
 from redis_pubsub.contrib.tasks.consumers import task_consumers
+from tests.conftest import MUST
 from tests.shop import tasks
 from tests.workers.test_workers import dead, state
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.skipif(
-        framework.home() is None, reason="neither Django 6 nor django-tasks is installed"
+        framework.home() is None and not MUST,
+        reason="neither Django 6 nor django-tasks is installed",
     ),
 ]
 QUEUE = "task:default:default"
