@@ -42,7 +42,7 @@ def captured_jobs() -> Iterator[list[SentJob]]:
     """Collect the jobs that the block sends, instead of sending them::
 
         with captured_jobs() as jobs:
-            client.post("/pictures/", …)
+            client.post("/pictures/", data)
         assert [(job.name, job.kwargs) for job in jobs] == [("resize", {"pk": 1})]
 
     Works in a ``TestCase`` too, whose transaction never commits; messages are not sent
@@ -69,10 +69,10 @@ def eager_jobs(consumers: Iterable[Consumer] | None = None) -> Iterator[list[Sen
     connection, and those that they send in turn::
 
         with eager_jobs():
-            client.post("/pictures/", …)
+            client.post("/pictures/", data)
         assert Picture.objects.get().thumbnail
 
-    For synchronous tests. Delays are not waited for, nothing is tried again: what a
+    For synchronous tests. Messages are not sent. Delays are not waited for, nothing is tried again: what a
     consumer raises, the block raises.
 
     Args:
