@@ -72,8 +72,8 @@ def eager_jobs(consumers: Iterable[Consumer] | None = None) -> Iterator[list[Sen
             client.post("/pictures/", data)
         assert Picture.objects.get().thumbnail
 
-    For synchronous tests. Messages are not sent. Delays are not waited for, nothing is tried again: what a
-    consumer raises, the block raises.
+    For synchronous tests. Messages are not sent, delays are not waited for, nothing is
+    tried again: what a consumer raises, the block raises.
 
     Args:
         consumers: These instead of those of the installed apps.
