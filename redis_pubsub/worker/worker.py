@@ -171,7 +171,11 @@ class Worker:
             self._looked_for_silent_at = now
         if haul.expired:
             self._engine.metrics.count("jobs_expired", haul.expired)
+        held = {(job.queue, job.entry) for job in self._running.values()}
         for job in haul.jobs:
+            if (job.queue, job.entry) in held:
+                # This loop stood still for so long that it looks silent to itself.
+                continue
             task = asyncio.create_task(self._do(job), name=f"job {job.queue}")
             self._running[task] = job
             task.add_done_callback(self._done)

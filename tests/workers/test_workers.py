@@ -258,7 +258,7 @@ async def test_a_silent_workers_jobs_are_taken_over(any_site, work, until, setti
 
 async def test_a_long_job_is_not_stolen(any_site, work, until, settings):
     """C-3: who says that he still works keeps his job, however long it takes."""
-    settings.REDIS_PUBSUB = {**settings.REDIS_PUBSUB, "workers": {"takeover_s": 1.0}}
+    settings.REDIS_PUBSUB = {**settings.REDIS_PUBSUB, "workers": {"takeover_s": 2.0}}
     begun, may_end, done = [], asyncio.Event(), []
 
     @consumer("long")
@@ -279,6 +279,28 @@ async def test_a_long_job_is_not_stolen(any_site, work, until, settings):
     assert len(begun) == 1
     for worker in (first, second):
         assert worker.engine.metrics["jobs_lost"] == 0
+
+
+async def test_a_worker_does_not_take_over_its_own_jobs(any_site, work, until, settings):
+    """C-3: a loop that stood still for long finds itself silent, and knows better."""
+    settings.REDIS_PUBSUB = {**settings.REDIS_PUBSUB, "workers": {"takeover_s": 0.2}}
+    begun, may_end = [], asyncio.Event()
+
+    @consumer("own")
+    async def own():
+        begun.append(1)
+        await may_end.wait()
+
+    worker = await work(own, concurrency=3)
+    worker._tasks[1].cancel()
+    await own.asend()
+    await until(lambda: begun)
+    # Several looks for silent workers.
+    await asyncio.sleep(0.6)
+    may_end.set()
+    await until(lambda: worker.engine.metrics["jobs_done"])
+
+    assert len(begun) == 1
 
 
 async def test_a_job_that_kills_its_workers_is_laid_aside(any_site, work, until, settings):
