@@ -270,9 +270,8 @@ async def test_a_long_job_is_not_stolen(any_site, work, until, settings):
     first, second = await work(long), await work(long)
     await long.asend()
     await until(lambda: begun)
-    await asyncio.sleep(
-        2.0
-    )  # Twice the time after which a silent worker's job is given away.
+    # Longer than the time after which a silent worker's job is given away.
+    await asyncio.sleep(3.0)
     may_end.set()
     await until(lambda: done)
 
