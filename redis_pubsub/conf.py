@@ -26,6 +26,7 @@ from .options import (
     Limits,
     LiveOptions,
     ReceiptOptions,
+    WorkerOptions,
 )
 
 SETTING = "REDIS_PUBSUB"
@@ -58,6 +59,7 @@ class Config:
     live: Mapping[str, Any] = field(default_factory=dict)
     receipts: ReceiptOptions = field(default_factory=ReceiptOptions)
     health: Mapping[str, Any] = field(default_factory=dict)
+    workers: WorkerOptions = field(default_factory=WorkerOptions)
     limits: Limits = field(default_factory=Limits)
     db_threads: int = 8
     drain_s: float = 10.0
@@ -95,6 +97,7 @@ class Config:
             channel_options=self.channel_options,
             subscribe_timeout_s=self.limits.subscribe_timeout_s,
             probe_s=self.limits.probe_s,
+            workers=self.workers,
         )
 
 
@@ -136,6 +139,7 @@ def _read(values: Mapping[str, Any]) -> Config:
             raise TypeError(f"{key!r} must be True or False, not {known[key]!r}")
     known["limits"] = _limits(known.get("limits", {}))
     known["receipts"] = _receipts(known.get("receipts", {}))
+    known["workers"] = _workers(known.get("workers", {}))
     known["live_options"] = _live(known.get("live", {}))
     known["health_options"] = _health(known.get("health", {}))
     known["channel_rules"] = _rules(known.get("channels", {}))
@@ -154,6 +158,13 @@ def _receipts(values: Mapping[str, Any]) -> ReceiptOptions:
     if unknown:
         raise ValueError(f'unknown in "receipts": {", ".join(unknown)}')
     return ReceiptOptions(**values)
+
+
+def _workers(values: Mapping[str, Any]) -> WorkerOptions:
+    unknown = sorted(set(values) - {each.name for each in fields(WorkerOptions)})
+    if unknown:
+        raise ValueError(f'unknown in "workers": {", ".join(unknown)}')
+    return WorkerOptions(**values)
 
 
 def _live(values: Mapping[str, Any]) -> LiveOptions:

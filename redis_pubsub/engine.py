@@ -35,7 +35,8 @@ class ControlEvent(msgspec.Struct, omit_defaults=True):
 
     Attributes:
         kind: ``subscriptions`` or ``refresh`` (of these users: what they may hear may have
-            changed), ``disconnect``, ``unsubscribe``, or ``all`` after events were missed.
+            changed), ``disconnect``, ``unsubscribe``, ``send``, or ``all`` after events
+            were missed.
         users: Primary keys as text.
         client: Id of one connection, instead of users.
         digest: Of the session key or token by which a connection was let in
@@ -44,6 +45,7 @@ class ControlEvent(msgspec.Struct, omit_defaults=True):
         channel: What is unsubscribed.
         code: Close code of a disconnect.
         reason: What its client is told.
+        data: What is sent to one connection, as JSON.
     """
 
     kind: str
@@ -53,6 +55,7 @@ class ControlEvent(msgspec.Struct, omit_defaults=True):
     channel: str = ""
     code: int = 0
     reason: str = ""
+    data: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class Control:

@@ -51,6 +51,19 @@ def has_position(channel: str) -> bool:
     return not is_reserved(channel) or channel == CONTROL_CHANNEL
 
 
+_QUEUE = reserved_channel("queue:")
+
+
+def queue_channel(queue: str) -> str:
+    """The channel of a queue of jobs: it wakes workers, and its name signs the jobs."""
+    return _QUEUE + queue
+
+
+def queue_of(channel: str) -> str | None:
+    """The queue whose channel this is; ``None`` if it is none."""
+    return channel.removeprefix(_QUEUE) if channel.startswith(_QUEUE) else None
+
+
 def check_channel_name(name: str) -> str:
     """Return a channel's name if it is one.
 
@@ -88,6 +101,18 @@ class Position:
     offset: int
 
 
+class Times(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """When a job may run, in Unix seconds; 0 for any time.
+
+    Attributes:
+        due_at: Not before.
+        expires_at: Not after.
+    """
+
+    due_at: float = 0.0
+    expires_at: float = 0.0
+
+
 class Header(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """What travels with a payload, as JSON, in one line before it.
 
@@ -101,6 +126,7 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
         info: Of a message that a client published: who it was, as other clients are told.
         audience: `SNAPSHOT`, `EVERYONE`, or ``""`` for an ordinary message.
         fields: Of a snapshot: the only fields its publisher wants shown.
+        times: Of a job: when it may run.
     """
 
     id: str
@@ -112,6 +138,7 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     info: dict[str, Any] | None = None
     audience: str = ""
     fields: list[str] | None = None
+    times: Times | None = None
 
 
 def new_header(

@@ -260,6 +260,27 @@ class ReceiptOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """Queues of jobs and who works on them.
+
+    Attributes:
+        queue_jobs: Jobs a queue may have, those included that run or are due later.
+        dead_letters: Failed jobs a queue keeps; beyond, the oldest go.
+        takeover_s: Silence after which a worker's jobs are given to another.
+        crashes: How many workers may die of a job before it is a dead letter.
+        stop_s: How long a stopping worker lets jobs finish.
+        result_ttl_s: How long the result of a ``django.tasks`` task is kept.
+    """
+
+    queue_jobs: int = 100_000
+    dead_letters: int = 10_000
+    takeover_s: float = 15.0
+    crashes: int = 3
+    stop_s: float = 10.0
+    result_ttl_s: int = 86_400
+
+
+@dataclass(frozen=True, slots=True)
 class HealthOptions:
     """What monitoring may ask; an empty path switches one off.
 
@@ -294,6 +315,7 @@ class BrokerOptions:
         subscribe_timeout_s: How long a listen may wait, reconnects included.
         probe_s: Silence after which Redis is probed, and how long the echo may take.
         meta_ttl_s: How long a channel's epoch and offset outlive its last use.
+        workers: Bounds of queues.
     """
 
     url: str = "redis://localhost:6379/0"
@@ -305,3 +327,4 @@ class BrokerOptions:
     subscribe_timeout_s: float = 5.0
     probe_s: float = 2.0
     meta_ttl_s: int = 30 * 24 * 3600
+    workers: WorkerOptions = WorkerOptions()

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from ..messages import Draft, Message, Position
 from .fencing import Fence, Numbered, Outcome
+from .jobs import BlockingJobs, Jobs
 from .presence import PresenceReader, PresenceStore
 
 FORWARD, REVERSE, TAIL = "f", "r", "t"
@@ -79,6 +80,10 @@ class Broker(Protocol):
     @property
     def presence(self) -> PresenceStore:
         """Who is on which channel."""
+
+    @property
+    def jobs(self) -> Jobs:
+        """Queues of jobs."""
 
     async def start(self, sink: Sink) -> None:
         """Begin to connect; returns at once, also where Redis is down."""
@@ -153,6 +158,10 @@ class BlockingBroker(Protocol):
     @property
     def presence(self) -> PresenceReader:
         """Who is on which channel."""
+
+    @property
+    def jobs(self) -> BlockingJobs:
+        """Queues of jobs."""
 
     def publish(self, drafts: Sequence[Draft]) -> list[Position | None]:
         """As `Broker.publish`."""

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from ..exceptions import BrokerUnavailable
-from ..messages import Draft, Position
+from ..messages import Draft, Position, queue_of
 from ..metrics import Metrics
 from ..options import BrokerOptions
 from .base import History, Read
@@ -32,7 +32,9 @@ from .commands import (
 )
 from .connections import Connections
 from .fencing import Fence, Numbered, Outcome
+from .job_commands import JobCommands
 from .presence_commands import PresenceCommands
+from .redis_jobs import BlockingRedisJobs
 from .redis_presence import BlockingRedisPresence
 
 _POOL_SIZE = 32
@@ -52,6 +54,8 @@ class BlockingRedisBroker:
         self.presence = BlockingRedisPresence(
             self._run, PresenceCommands(self._commands, options, metrics)
         )
+        self._job_commands = JobCommands(options, metrics)
+        self.jobs = BlockingRedisJobs(self._replies, self._job_commands)
         pool = redis.ConnectionPool.from_url(
             options.url,
             socket_timeout=options.command_timeout_s,
@@ -69,7 +73,16 @@ class BlockingRedisBroker:
         return [self._commands.published(reply) for reply in replies]
 
     def publish_fenced(self, drafts: Sequence[Numbered], fence: Fence) -> list[Outcome]:
-        replies = self._replies(self._commands.publish_fenced(drafts, fence))
+        messages = [each for each in drafts if queue_of(each[1].channel) is None]
+        commands = iter(self._commands.publish_fenced(messages, fence))
+        replies = self._replies(
+            [
+                next(commands)
+                if queue_of(draft.channel) is None
+                else self._job_commands.send(draft, once=True)
+                for _, draft in drafts
+            ]
+        )
         return [self._commands.sent(reply) for reply in replies]
 
     def read(self, reads: Sequence[Read]) -> list[History]:

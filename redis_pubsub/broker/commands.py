@@ -100,7 +100,15 @@ PUBLISH = Script("publish.lua")
 HISTORY = Script("history.lua")
 PRESENCE_ENTER = Script("presence_enter.lua")
 PRESENCE_EXIT = Script("presence_exit.lua")
-SCRIPTS = (PUBLISH, HISTORY, PRESENCE_ENTER, PRESENCE_EXIT)
+JOB_SEND = Script("job_send.lua")
+JOB_TAKE = Script("job_take.lua")
+JOB_END = Script("job_end.lua")
+JOB_BEAT = Script("job_beat.lua")
+JOB_REPLAY = Script("job_replay.lua")
+SCRIPTS = (
+    *(PUBLISH, HISTORY, PRESENCE_ENTER, PRESENCE_EXIT),
+    *(JOB_SEND, JOB_TAKE, JOB_END, JOB_BEAT, JOB_REPLAY),
+)
 
 
 def escape(channel: str) -> str:
@@ -239,6 +247,9 @@ class Commands:
             if isinstance(reply, _ABOUT_REDIS) or is_about_redis(str(reply)):
                 raise BrokerUnavailable(f"Redis: {reply}") from reply
             return Refused(str(reply))
+        if isinstance(reply, int):
+            # A job: it has no place in a history.
+            return Sent(Position("", 0), was_there=not reply)
         epoch, offset, how = reply
         if how == _FENCED_OFF:
             return FencedOff(int(offset))

@@ -18,14 +18,15 @@ from collections.abc import Sequence
 
 from .. import wire
 from ..exceptions import BrokerUnavailable
-from ..messages import Draft, Message, Position, message_of
+from ..messages import Draft, Message, Position, message_of, queue_of
 from ..metrics import Metrics
 from ..options import BrokerOptions
 from ..wire import Envelope
 from .base import REVERSE, TAIL, History, Read, Sink
 from .commands import new_epoch
-from .fencing import Fence, Numbered, Outcome
+from .fencing import Fence, Numbered, Outcome, Refused, Sent
 from .memory_fencing import Fences
+from .memory_jobs import BlockingMemoryJobs, MemoryJobs, MemoryJobStore
 from .memory_presence import MemoryPresence, MemoryPresenceStore
 
 logger = logging.getLogger("redis_pubsub.broker")
@@ -67,6 +68,7 @@ class MemoryStore:
         self._fences = Fences()
         self._once: dict[str, tuple[float, bytes]] = {}
         self.presence = MemoryPresenceStore(self._lock, self._send)
+        self.jobs = MemoryJobStore(self._lock, self._send)
 
     @property
     def has_brokers(self) -> bool:
@@ -92,7 +94,7 @@ class MemoryStore:
         self,
         drafts: Sequence[Numbered],
         fence: Fence,
-        meta_ttl_s: int,
+        options: BrokerOptions,
         envelope: Envelope,
     ) -> list[Outcome]:
         with self._lock:
@@ -101,10 +103,20 @@ class MemoryStore:
                     numbered,
                     fence,
                     self._kept,
-                    lambda draft: self._publish(draft, meta_ttl_s, envelope),
+                    lambda draft: self._publish(draft, options.meta_ttl_s, envelope),
                 )
+                if queue_of(numbered[1].channel) is None
+                else self._send_job(numbered[1], options, envelope)
                 for numbered in drafts
             ]
+
+    def _send_job(
+        self, draft: Draft, options: BrokerOptions, envelope: Envelope
+    ) -> Outcome:
+        added = self.jobs.add(draft, options.workers, envelope, once=True)
+        if isinstance(added, Exception):
+            return Refused(str(added))
+        return Sent(Position("", 0), was_there=not added)
 
     def _kept(self, name: str) -> list[Message]:
         channel = self._channels.get(name)
@@ -197,6 +209,7 @@ class MemoryStore:
             self._fences = Fences()
             self._once.clear()
             self.presence.clear()
+            self.jobs.clear()
 
     def _has_history(self, name: str) -> bool:
         channel = self._channels.get(name)
@@ -232,6 +245,7 @@ class MemoryBroker:
         self._store = store_of(options.url)
         self._envelope = Envelope(options.envelope_key)
         self.presence = MemoryPresence(self._store.presence, self._envelope)
+        self.jobs = MemoryJobs(self._store.jobs, options.workers, self._envelope)
         self._wanted: set[str] = set()
         self._loop = asyncio.get_running_loop()
         self._sink: Sink | None = None
@@ -321,6 +335,7 @@ class BlockingMemoryBroker:
         self._store = store_of(options.url)
         self.presence = self._store.presence
         self._envelope = Envelope(options.envelope_key)
+        self.jobs = BlockingMemoryJobs(self._store.jobs, options.workers, self._envelope)
         self._has_warned = False
 
     def publish(self, drafts: Sequence[Draft]) -> list[Position | None]:
@@ -334,9 +349,7 @@ class BlockingMemoryBroker:
         return self._store.publish(drafts, self._options.meta_ttl_s, self._envelope)
 
     def publish_fenced(self, drafts: Sequence[Numbered], fence: Fence) -> list[Outcome]:
-        return self._store.publish_fenced(
-            drafts, fence, self._options.meta_ttl_s, self._envelope
-        )
+        return self._store.publish_fenced(drafts, fence, self._options, self._envelope)
 
     def read(self, reads: Sequence[Read]) -> list[History]:
         return [self._store.read(read, self._options.meta_ttl_s) for read in reads]

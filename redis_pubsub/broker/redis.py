@@ -39,8 +39,10 @@ from .commands import (
     raw_info,
 )
 from .dialing import abort, connect
+from .job_commands import JobCommands
 from .liveness import Liveness
 from .presence_commands import PresenceCommands
+from .redis_jobs import RedisJobs
 from .redis_presence import RedisPresence
 from .subscriptions import Subscriptions
 from .watch import Watch
@@ -67,6 +69,7 @@ class RedisBroker:
         self.presence = RedisPresence(
             self._run, PresenceCommands(self._commands, options, metrics)
         )
+        self.jobs = RedisJobs(self._replies, JobCommands(options, metrics))
         # A repeated publish could arrive twice: whether to repeat is ours to say.
         common = {**connection_arguments(options), "retry": Retry(NoBackoff(), 0)}
         self._pool = redis.asyncio.BlockingConnectionPool.from_url(
@@ -167,6 +170,10 @@ class RedisBroker:
     # -- commands ---------------------------------------------------------------
 
     async def _run(self, commands: list[Command]) -> list[Any]:
+        return checked(await self._replies(commands))
+
+    async def _replies(self, commands: list[Command]) -> list[Any]:
+        """The replies, errors of single commands among them."""
         try:
             replies = await self._ask(commands)
             missing = not_loaded(replies)
@@ -178,7 +185,7 @@ class RedisBroker:
                     replies[i] = reply
         except (RedisError, OSError) as error:
             raise BrokerUnavailable(f"Redis: {error}") from error
-        return checked(replies)
+        return replies
 
     async def _command_connected(self, connection: AbstractConnection) -> None:
         """Each new command connection says which server it has reached: after a failover

@@ -19,7 +19,7 @@ from .shape import Sound
 
 PORT_MAX = 65_535
 _LEAST_AT_TOP = {"db": 0, "db_threads": 1, "drain_s": 0, "port": 0}
-_LIMITS_MAY_BE_ZERO = ("handler_grace_s", "recheck_s")
+_LIMITS_MAY_BE_ZERO = ("handler_grace_s", "recheck_s", "stop_s")
 _WHO = ("", "authenticated", "anyone")
 _CHOICES = {
     "subscribe": _WHO,
@@ -70,13 +70,14 @@ def _top_bounds(sound: Sound) -> Iterator[CheckMessage]:
 
 
 def _limit_bounds(sound: Sound) -> Iterator[CheckMessage]:
-    for key, value in sound.limits.items():
-        if value < 0 or (value == 0 and key not in _LIMITS_MAY_BE_ZERO):
-            yield error(
-                "E004",
-                f"{at('limits', key)} must be more than 0.",
-                "Leave it out for the default; there is no value for no limit.",
-            )
+    for section, values in (("limits", sound.limits), ("workers", sound.workers)):
+        for key, value in values.items():
+            if value < 0 or (value == 0 and key not in _LIMITS_MAY_BE_ZERO):
+                yield error(
+                    "E004",
+                    f"{at(section, key)} must be more than 0.",
+                    "Leave it out for the default; there is no value for no limit.",
+                )
 
 
 def _health(sound: Sound) -> Iterator[CheckMessage]:

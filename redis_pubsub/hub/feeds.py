@@ -11,7 +11,7 @@ from ..broker import History
 from ..frames import Framing
 from ..messages import Message, Position
 from ..metrics import Metrics
-from .listeners import Listener, viewer_of
+from .listeners import Listener, Onlooker, viewer_of
 from .log import Log
 from .parts import Parts, ViewBatch, parts_of, taker_of
 from .viewers import Viewer, Viewers
@@ -31,6 +31,7 @@ class Feed:
     def __init__(self, channel: str) -> None:
         self.channel = channel
         self.groups: dict[Framing | None, Group] = {}
+        self.onlookers: list[Onlooker] = []
         self.pending: list[Message] = []
         self.arrived = 0
         # Messages that each audience sees differently are rendered before they are pending.

@@ -104,10 +104,20 @@ class Flusher:
                 # A framing raised: the other kinds of listeners get their messages.
                 self._metrics.count("listener_errors")
                 logger.exception("messages of %r could not be framed", feed.channel)
+        if feed.onlookers and feed.groups:
+            self._show(feed, messages)
         feed.is_flushing = False
         if feed.pending:
             feed.is_flushing = True
             self._due.append(feed)
+
+    def _show(self, feed: Feed, messages: list[Message]) -> None:
+        for onlooker in feed.onlookers:
+            try:
+                onlooker(messages)
+            except Exception:
+                self._metrics.count("listener_errors")
+                logger.exception("an onlooker of %r failed", feed.channel)
 
     def _take(self, feed: Feed) -> list[Message]:
         size = 0

@@ -22,7 +22,7 @@ from .continuity import Continuity
 from .feeds import Feed
 from .flusher import Flusher
 from .lanes import Lanes
-from .listeners import Listener
+from .listeners import Listener, Onlooker
 from .lossy import LATEST, Tap, Taps
 from .viewers import Judge, Viewers
 
@@ -56,6 +56,9 @@ class Hub:
         judge: Judge | None = None,
     ) -> None:
         self._envelope = envelope or Envelope()
+        # What upper floors want to see of channels that somebody listens to: asked once
+        # for each channel.
+        self.watchers: list[Callable[[str], Onlooker | None]] = []
         self.broker = broker
         self.metrics = metrics
         self._feeds: dict[str, Feed] = {}
@@ -107,6 +110,11 @@ class Hub:
     def channels(self) -> dict[str, int]:
         """Channels with listeners, and how many."""
         return {feed.channel: len(feed) for feed in self._feeds.values() if feed.groups}
+
+    def listeners(self, channel: str) -> list[Listener]:
+        """Who listens to a channel in this process."""
+        feed = self._feeds.get(channel)
+        return [] if feed is None else feed.listeners()
 
     async def confirmed(self, channel: str) -> None:
         """Wait until the broker has confirmed a channel that is listened to.
@@ -205,6 +213,8 @@ class Hub:
         if feed is None:
             feed = self._feeds[channel] = Feed(channel)
             self._lanes.open(feed)
+            found = [watch(channel) for watch in self.watchers]
+            feed.onlookers = [each for each in found if each is not None]
         if feed.leaving is not None:
             feed.leaving.cancel()
             feed.leaving = None

@@ -11,6 +11,7 @@ bytes. A `MessageListener` takes the messages themselves.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from ..frames import Framing
@@ -55,6 +56,8 @@ class MessageListener(Protocol):
         """Messages of this channel may have been missed."""
 
 
+Onlooker = Callable[[list[Message]], None]
+"""Sees the messages of a channel that others listen to. Must not block or raise."""
 Listener = FrameListener | MessageListener
 
 

@@ -61,6 +61,9 @@ class Connection(Protocol):
     def outlet(self) -> Outlet | None:
         """Where its bytes leave; ``None`` before it is open."""
 
+    def send(self, raw: bytes) -> None:
+        """Send JSON to its client, beside all channels; without waiting."""
+
     def disconnect(self, code: Code) -> None:
         """Close it because somebody wants that; without waiting."""
 
@@ -95,6 +98,7 @@ class Connections:
         self._engine = engine
         self._open: set[Connection] = set()
         self._users: dict[str, set[Connection]] = {}
+        self._by_id: dict[str, Connection] = {}
         self._kinds: Counter[str] = Counter()
         self._is_draining = False
         self._recent: deque[_End] = deque(maxlen=_RECENT)
@@ -126,6 +130,7 @@ class Connections:
     def add(self, connection: Connection) -> None:
         if connection not in self._open:
             self._open.add(connection)
+            self._by_id[connection.id] = connection
             self._kinds[connection.kind] += 1
             self.identified(connection)
 
@@ -138,6 +143,7 @@ class Connections:
     def discard(self, connection: Connection) -> None:
         if connection in self._open:
             self._open.discard(connection)
+            self._by_id.pop(connection.id, None)
             self._kinds[connection.kind] -= 1
             mine = self._users.get(connection.user_id)
             if mine is not None:
@@ -160,6 +166,10 @@ class Connections:
     def _stalled(self, connection: Connection) -> None:
         self._engine.metrics.count("stalled_disconnects")
         connection.disconnect(Disconnects.WRITE_ERROR)
+
+    def get(self, id: str) -> Connection | None:
+        """The open socket of an id, if it is in this process."""
+        return self._by_id.get(id)
 
     def count(self, kind: str) -> int:
         """How many of a kind are open."""
@@ -186,6 +196,12 @@ class Connections:
         )
 
     def _heard(self, event: ControlEvent) -> None:
+        if event.kind == "send":
+            addressed = self.get(event.client)
+            if addressed is not None:
+                self._engine.metrics.count("sent_to_connections")
+                addressed.send(bytes(event.data))
+            return
         if event.kind != "disconnect":
             return
         users = frozenset(event.users) - {""}

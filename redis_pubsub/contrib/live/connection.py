@@ -28,7 +28,7 @@ from .expiries import CONNECTION, Expiries
 from .line import Line
 from .protocol.commands import NO_DATA
 from .protocol.results import ClientInfo, some
-from .protocol.session import Heard, Session
+from .protocol.session import Heard, Session, State
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -433,6 +433,12 @@ class Connection:
         if self._place is not None and self.session.ending is None:
             self._place.flooded()
         self.end(Disconnects.TOO_MANY_REQUESTS)
+
+    def send(self, raw: bytes) -> None:
+        """See `redis_pubsub.web.connections.Connection`: clients get a ``message``."""
+        if self.session.state is State.CONNECTED and self.session.ending is None:
+            form = self.line.form
+            self.line.outlet.write(form.wrap(form.codec.message_push(raw)))
 
     def disconnect(self, code: Code) -> None:
         """See `redis_pubsub.web.connections.Connection`."""

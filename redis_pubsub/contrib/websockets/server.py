@@ -8,15 +8,20 @@ from collections.abc import AsyncIterator, Sequence
 from aiohttp import web
 
 from ...conf import get_config
+from ...consumers import by_name as queues_of
 from ...engine import Engine
 from ...publishing.outbox.relay import Relay
+from ...receivers import Receiver, load_receivers
 from ...web.connections import Connections
 from ...web.keys import ENGINE, PAGES
+from ...web.receiving import Receiving
 from ...web.redaction import guard_logs
+from ...worker.watch import QueueWatch
 from ..live.mount import mount
 from ..live.procedures import Procedure, by_name
 from ..live.server import LiveServer
 from ..monitoring import endpoints as monitoring
+from ..tasks.consumers import load_all
 from .discovery import Served, load_handlers
 from .handlers import Route
 from .pages import DjangoPages
@@ -28,10 +33,16 @@ _EVERY_PATH = r"/{path_info:(?s:.*)}"
 
 
 def socket_application(
-    handlers: Sequence[Served] | None, *, in_test_thread: bool = False
+    handlers: Sequence[Served] | None,
+    *,
+    receivers: Sequence[Receiver] | None = None,
+    in_test_thread: bool = False,
 ) -> web.Application:
     """See `redis_pubsub.contrib.websockets.setup`."""
     app = web.Application()
+    queues = queues_of(load_all()) if handlers is None else {}
+    if receivers is None:
+        receivers = load_receivers() if handlers is None else []
     served = load_handlers() if handlers is None else handlers
     procedures = by_name(each for each in served if isinstance(each, Procedure))
     for handler in served:
@@ -51,6 +62,8 @@ def socket_application(
         await engine.start()
         monitoring.start(engine)
         engine.part(Relay).start()
+        engine.part(Receiving).start(receivers)
+        QueueWatch(engine, queues).start()
         yield
         await engine.close()
 

@@ -13,6 +13,7 @@ from django.core.exceptions import SynchronousOnlyOperation
 from ...codes import TRY_AGAIN, Code, Disconnects
 from ...engine import Engine
 from ...exceptions import BrokerUnavailable, InvalidChannelName, PubSubError
+from ...frames import TEXT, frame
 from ...readers import SubscriptionManager
 from ...web.connections import HANDLER, Connections
 from ...web.outlet import Outlet
@@ -177,6 +178,10 @@ class HandlerConnection:
     def user(self) -> AbstractBaseUser | None:
         """Whom the handler is called with; ``None`` for nobody."""
         return None if self.standing is None else self.standing.user
+
+    def send(self, raw: bytes) -> None:
+        """See `Connection`: the client gets the JSON as a text message."""
+        self._socket.write_frames(frame(raw, TEXT))
 
     def disconnect(self, code: Code) -> None:
         """See `Connection`: the handler ends as with a client that leaves."""

@@ -44,6 +44,7 @@ class HandlerSocket(GuardedSocket):
 
     Attributes:
         id: Unguessable, unique in the cluster.
+        connection_id: The same; what `redis_pubsub.send_to` and `disconnect` take.
     """
 
     def __init__(
@@ -74,6 +75,11 @@ class HandlerSocket(GuardedSocket):
         self._is_over = False
         self._closing_task: asyncio.Task[bool] | None = None
         self._pump_task: asyncio.Task[Any] | None = None
+
+    @property
+    def connection_id(self) -> str:
+        """See the class."""
+        return self.id
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
         writer = await super().prepare(request)
