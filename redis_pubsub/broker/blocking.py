@@ -25,13 +25,13 @@ from .commands import (
     Commands,
     ServerChanged,
     checked,
-    connection_arguments,
     not_loaded,
     raw_info,
 )
 from .fencing import Fence, Numbered, Outcome
 from .presence_commands import PresenceCommands
 from .redis_presence import BlockingRedisPresence
+from .sentinel import BlockingMaster, master_of, open_pool
 
 _POOL_SIZE = 32
 
@@ -49,15 +49,17 @@ class BlockingRedisBroker:
         self.presence = BlockingRedisPresence(
             self._run, PresenceCommands(self._commands, options, metrics)
         )
-        pool = redis.BlockingConnectionPool.from_url(
-            options.url,
+        self._master: BlockingMaster | None = master_of(BlockingMaster, options)
+        pool = open_pool(
+            redis.BlockingConnectionPool,
+            options,
+            self._master,
             max_connections=_POOL_SIZE,
             timeout=options.command_timeout_s,
             socket_timeout=options.command_timeout_s,
             redis_connect_func=self._connected,
             # A repeated publish could arrive twice: whether to repeat is ours to say.
             retry=Retry(NoBackoff(), 0),
-            **connection_arguments(options),
         )
         self._redis = redis.Redis(connection_pool=pool)
         raw_info(self._redis)
@@ -85,6 +87,8 @@ class BlockingRedisBroker:
     def close(self) -> None:
         self._redis.close()
         self._redis.connection_pool.disconnect()
+        if self._master is not None:
+            self._master.close()
 
     def _connected(self, connection: Any) -> None:
         """As `RedisBroker._command_connected`."""

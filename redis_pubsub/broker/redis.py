@@ -8,6 +8,7 @@ what is wanted is replayed by us, with our own answer to every loss.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import random
@@ -34,7 +35,6 @@ from .commands import (
     Commands,
     ServerChanged,
     checked,
-    connection_arguments,
     not_loaded,
     raw_info,
 )
@@ -42,6 +42,7 @@ from .dialing import abort, connect
 from .liveness import Liveness
 from .presence_commands import PresenceCommands
 from .redis_presence import RedisPresence
+from .sentinel import Master, master_of, open_pool
 from .subscriptions import Subscriptions
 from .watch import Watch
 
@@ -49,7 +50,7 @@ logger = logging.getLogger("redis_pubsub.broker")
 
 _COMMAND_CONNECTIONS = 16
 _BACKOFF_FIRST_S = 0.05
-_BACKOFF_MOST_S = 5.0
+_BACKOFF_MOST_S = 2.0
 
 
 class RedisBroker:
@@ -67,21 +68,28 @@ class RedisBroker:
         self.presence = RedisPresence(
             self._run, PresenceCommands(self._commands, options, metrics)
         )
-        # A repeated publish could arrive twice: whether to repeat is ours to say.
-        common = {**connection_arguments(options), "retry": Retry(NoBackoff(), 0)}
-        self._pool = redis.asyncio.BlockingConnectionPool.from_url(
-            options.url,
+        self._master: Master | None = master_of(Master, options)
+        self._pool = open_pool(
+            redis.asyncio.BlockingConnectionPool,
+            options,
+            self._master,
             max_connections=_COMMAND_CONNECTIONS,
             timeout=options.command_timeout_s,
             socket_timeout=options.command_timeout_s,
             redis_connect_func=self._command_connected,
-            **common,
+            # A repeated publish could arrive twice: whether to repeat is ours to say.
+            retry=Retry(NoBackoff(), 0),
         )
         self._redis = redis.asyncio.Redis(connection_pool=self._pool)
         raw_info(self._redis)
         # No read timeout: a subscriber is silent as long as nobody publishes.
-        self._subscriber_pool = redis.asyncio.ConnectionPool.from_url(
-            options.url, socket_timeout=None, **common
+        self._subscriber_pool = open_pool(
+            redis.asyncio.ConnectionPool,
+            options,
+            self._master,
+            socket_timeout=None,
+            redis_connect_func=self._subscriber_connected,
+            retry=Retry(NoBackoff(), 0),
         )
         self._subscriptions = Subscriptions(self._commands)
         self._connected = asyncio.Event()
@@ -119,6 +127,8 @@ class RedisBroker:
         self._subscriptions.fail(BrokerUnavailable("this process is stopping"))
         await self._redis.aclose()
         await self._pool.disconnect()
+        if self._master is not None:
+            await self._master.close()
 
     async def subscribe(self, channel: str) -> None:
         confirmed = self._subscriptions.want(channel)
@@ -183,6 +193,13 @@ class RedisBroker:
             info = error
         self._commands.connected(info)
 
+    async def _subscriber_connected(self, connection: AbstractConnection) -> None:
+        await connection.on_connect()
+        if self._master is not None:
+            await connection.send_command(*REPLICATION)
+            with contextlib.suppress(ResponseError):
+                self._commands.refuse_replica(await connection.read_response())
+
     async def _ask(self, commands: list[Command]) -> list[Any]:
         try:
             return await self._ask_once(commands)
@@ -246,6 +263,14 @@ class RedisBroker:
             self._watch.run(lambda: abort(connection)), name="redis-pubsub-watch"
         )
         tasks = [reader, writer, watch]
+        if self._master is not None:
+            following = self._master.follow(
+                connection,
+                interval_s=self._options.probe_s / 2,
+                metrics=self._metrics,
+                abort=lambda: abort(connection),
+            )
+            tasks.append(asyncio.create_task(following, name="redis-pubsub-sentinel"))
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
