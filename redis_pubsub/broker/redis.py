@@ -103,7 +103,9 @@ class RedisBroker:
             metrics,
             interval_s=options.probe_s,
             publish=self._probe,
-            is_needed=lambda: bool(self._subscriptions.channels),
+            ask=lambda: self._subscriptions.ask_again(self._probe_channel),
+            # Besides the channel that probes go to.
+            is_needed=lambda: len(self._subscriptions.channels) > 1,
             resumed=self._resumed,
         )
 
@@ -116,6 +118,8 @@ class RedisBroker:
         return time.monotonic() - self._liveness.heard_at
 
     async def start(self, sink: Sink) -> None:
+        # First of all, so that on no connection a probe comes before its subscription.
+        self._subscriptions.want(self._probe_channel)
         self._task = asyncio.create_task(self._stay_connected(sink), name="redis-pubsub")
 
     async def close(self) -> None:
@@ -249,7 +253,8 @@ class RedisBroker:
             await asyncio.sleep(random.uniform(0, longest))
 
     async def _probe(self) -> None:
-        self._subscriptions.want(self._probe_channel)
+        if not self._subscriptions.is_answered(self._probe_channel):
+            raise BrokerUnavailable("Redis: a subscription is not confirmed yet")
         await self._run([("PUBLISH", self._commands.live(self._probe_channel), b"")])
 
     async def _serve(self, connection: AbstractConnection, sink: Sink) -> None:
@@ -303,5 +308,8 @@ class RedisBroker:
             liveness.heard(time.monotonic())
             if kind == b"subscribe":
                 again = self._subscriptions.confirm(reply[1])
-                if again is not None and again != self._probe_channel:
+                if again == self._probe_channel:
+                    liveness.passed_by()
+                    self._watch.wake()
+                elif again is not None:
                     sink.resubscribed(again)

@@ -11,6 +11,7 @@ class Proxy:
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self._writers: set[asyncio.StreamWriter] = set()
         self._is_passing = asyncio.Event()
         self._is_passing.set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -40,12 +41,19 @@ class Proxy:
         """Bring nothing more to those who have subscribed by now."""
         self._muted |= self._subscribers
 
+    def leave_behind(self, path: str) -> None:
+        """Whoever has subscribed stays where it is; all others are sent to another Redis."""
+        self._path = path
+        for writer in self._writers - self._subscribers:
+            writer.transport.abort()
+
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self._writers.add(writer)
         from_redis, to_redis = await asyncio.open_unix_connection(self._path)
         try:
             async with asyncio.TaskGroup() as group:
@@ -59,6 +67,7 @@ class Proxy:
                 with contextlib.suppress(OSError):
                     await each.wait_closed()
             self._tasks.discard(task)
+            self._writers.discard(writer)
 
     async def _pass(
         self,
