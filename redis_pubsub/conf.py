@@ -62,6 +62,7 @@ class Config:
     limits: Limits = field(default_factory=Limits)
     db_threads: int = 8
     drain_s: float = 10.0
+    reconnect_spread_s: float = 20.0
     host: str = "localhost"
     port: int = 8000
     live_options: LiveOptions = field(default_factory=LiveOptions)

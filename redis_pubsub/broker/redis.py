@@ -255,7 +255,12 @@ class RedisBroker:
     async def _probe(self) -> None:
         if not self._subscriptions.is_answered(self._probe_channel):
             raise BrokerUnavailable("Redis: a subscription is not confirmed yet")
-        await self._run([("PUBLISH", self._commands.live(self._probe_channel), b"")])
+        probe = ("PUBLISH", self._commands.live(self._probe_channel), b"")
+        try:
+            await self._run([probe])
+        except BrokerUnavailable:
+            # A pooled connection may have been reset unnoticed; a probe does no harm twice.
+            await self._run([probe])
 
     async def _serve(self, connection: AbstractConnection, sink: Sink) -> None:
         self._subscriptions.replay()

@@ -151,7 +151,9 @@ class Master(_Master):
     """The master, for the event loop."""
 
     def __init__(self, options: BrokerOptions) -> None:
-        super().__init__(options, redis.asyncio.sentinel.Sentinel, AsyncRetry(NoBackoff(), 0))
+        super().__init__(
+            options, redis.asyncio.sentinel.Sentinel, AsyncRetry(NoBackoff(), 0)
+        )
         self._may_log = Occasionally()
 
     async def get_master_address(self) -> Address:
@@ -165,7 +167,12 @@ class Master(_Master):
         return _TLSConnection if is_tls else _Connection
 
     async def follow(
-        self, connection: Any, *, interval_s: float, metrics: Metrics, abort: Callable[[], Any]
+        self,
+        connection: Any,
+        *,
+        interval_s: float,
+        metrics: Metrics,
+        abort: Callable[[], Any],
     ) -> None:
         """Ask again and again; end a connection that leads to another server than the
         sentinels name. Ends then.

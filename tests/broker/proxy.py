@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import struct
 
 
 class Proxy:
@@ -41,10 +43,16 @@ class Proxy:
         """Bring nothing more to those who have subscribed by now."""
         self._muted |= self._subscribers
 
-    def leave_behind(self, path: str) -> None:
-        """Whoever has subscribed stays where it is; all others are sent to another Redis."""
+    def leave_behind(self, path: str, *, reset: bool = False) -> None:
+        """Whoever has subscribed stays where it is; all others are sent to another Redis.
+        With ``reset`` their connections end with an error, as those of a dead host do."""
         self._path = path
         for writer in self._writers - self._subscribers:
+            if reset:
+                there = writer.get_extra_info("socket")
+                there.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                )
             writer.transport.abort()
 
     async def _serve(

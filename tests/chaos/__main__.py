@@ -24,7 +24,6 @@ from .stand import Databases, databases
 def main() -> int:
     options = _options()
     pace.factor = scenarios.LENGTH["short" if options.short else "full"]
-    scenarios.ROLLS = 1 if options.short else 3
     results: dict[str, Any] = {}
     if options.results.exists():
         results = json.loads(options.results.read_text())
@@ -62,7 +61,7 @@ def _compare(home: Path, bases: Databases) -> dict[str, Any]:
             scenario = SCENARIOS[name]
             if stand_class is CoreStand and name == "R1":
                 # This layer subscribes to nothing: it waits in blocking reads.
-                scenario = replace(scenario, fault=scenarios.kill_connections)
+                scenario = replace(scenario, fault=scenarios.cut_connections)
             layer = stand_class.layer.split(".")[1]
             verdict, _ = run(
                 scenario, home / f"{name}-{layer}", bases, stand_class=stand_class

@@ -17,6 +17,7 @@ class Verdict:
 
     Attributes:
         committed: Rows in the table.
+        fault_s: How long the fault lasted.
         delivered: Rows given to clients.
         lost: Committed rows of a client's channel that it neither got nor, having been told
             that it missed something, loaded.
@@ -44,6 +45,7 @@ class Verdict:
     """
 
     committed: int = 0
+    fault_s: float = 0.0
     delivered: int = 0
     lost: int = 0
     phantom: int = 0
@@ -121,6 +123,7 @@ class Checker:
     def verdict(self) -> Verdict:
         verdict = self._verdict
         verdict.committed = len(self._table)
+        verdict.fault_s = round(self._fault[1] - self._fault[0], 2)
         verdict.unlogged = len(self._table.keys() - self._begin.keys())
         verdict.codes = dict(self._codes)
         self._complete()

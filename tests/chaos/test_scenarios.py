@@ -24,7 +24,6 @@ SEEDS = int(os.environ.get("CHAOS_SEEDS", "1"))
 @pytest.fixture(autouse=True)
 def length() -> Iterator[None]:
     pace.factor = LENGTH["full" if IS_FULL else "short"]
-    scenarios.ROLLS = 3 if IS_FULL else 1
     yield
     pace.factor = LENGTH["full"]
 

@@ -121,6 +121,23 @@ async def test_every_form_of_deployment_serves_sockets_and_pages(
         assert "Traceback" not in server.output
 
 
+async def test_a_workers_clients_are_told_when_to_come_back(env):
+    """P-15: at SIGTERM, each another moment, and all within a fifth of a second for a
+    hundred of them: 500 a second."""
+    port = free_port()
+    with gunicorn("deployment:application", port, env) as server:
+        server.wait_for_port(port)
+        async with client(port) as http:
+            sockets = [await http.ws_connect("/") for _ in range(100)]
+            server.send(signal.SIGTERM)
+            async with asyncio.timeout(15):
+                said = [(await ws.receive()).extra for ws in sockets]
+        assert server.wait() == 0, server.output
+
+    delays = [float(each.partition("; reconnect in ")[2][:-2] or 0) for each in said]
+    assert set(delays) >= {0, 0.1} and max(delays) <= 0.2
+
+
 async def test_a_publish_reaches_the_sockets_of_every_worker(env, publish):
     """P-15: two workers, one message, everybody hears it."""
     port = free_port()
