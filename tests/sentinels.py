@@ -1,4 +1,4 @@
-"""Redis with Sentinel, for real: a master, a replica that follows it, and who watches them."""
+"""Redis with Sentinel, for real: a master, a replica of it, and who watches them."""
 
 from __future__ import annotations
 
@@ -28,14 +28,22 @@ class Sentinels:
         master_port: On 127.0.0.1.
         count: How many sentinels; most of them have to agree.
         replicas: How many they must have found before `__enter__` returns.
+        extra: Further lines of their configurations.
     """
 
     def __init__(
-        self, home: Path, master_port: int, *, count: int = 3, replicas: int = 1
+        self,
+        home: Path,
+        master_port: int,
+        *,
+        count: int = 3,
+        replicas: int = 1,
+        extra: str = "",
     ) -> None:
         self._home = home
         self._master_port = master_port
         self._replicas = replicas
+        self._extra = extra
         self.ports = [free_port() for _ in range(count)]
         self._processes: list[subprocess.Popen[bytes]] = []
 
@@ -102,7 +110,7 @@ class Sentinels:
             f"port {port}\nbind 127.0.0.1\ndir {directory}\n"
             f"sentinel monitor {SERVICE} 127.0.0.1 {self._master_port} {quorum}\n"
             f"sentinel down-after-milliseconds {SERVICE} {int(DOWN_AFTER_S * 1000)}\n"
-            f"sentinel failover-timeout {SERVICE} 5000\n"
+            f"sentinel failover-timeout {SERVICE} 5000\n{self._extra}"
         )
         with (directory / "log").open("ab") as log:
             command = [executable, str(path), "--sentinel"]

@@ -231,7 +231,7 @@ class RedisBroker:
     async def _stay_connected(self, sink: Sink) -> None:
         failures = 0
         while True:
-            connection = self._subscriber_pool.make_connection()  # type: ignore[no-untyped-call]
+            connection = self._subscriber_pool.make_connection()
             try:
                 await connect(connection, self._options.connect_timeout_s)
                 failures = 0

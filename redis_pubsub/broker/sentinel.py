@@ -208,7 +208,7 @@ class _Connection(redis.asyncio.sentinel.SentinelManagedConnection):
         """Called before each use."""
         if self.is_connected and self.connection_pool.address != (self.host, self.port):
             await self.disconnect(nowait=True)
-        await super().connect()
+        await super().connect()  # type: ignore[no-untyped-call]
 
 
 class _TLSConnection(_Connection, redis.asyncio.connection.SSLConnection):
@@ -222,7 +222,7 @@ class _BlockingConnection(redis.sentinel.SentinelManagedConnection):
             self.connection_pool.look()
         if self._sock and self.connection_pool.address != (self.host, self.port):
             self.disconnect()
-        super().connect()
+        super().connect()  # type: ignore[no-untyped-call]
 
 
 class _BlockingTLSConnection(_BlockingConnection, redis.connection.SSLConnection):

@@ -20,7 +20,10 @@ from .shape import Sound
 
 PORT_MAX = 65_535
 _LEAST_AT_TOP = {
-    **{"db": 0, "db_threads": 1, "drain_s": 0, "port": 0},
+    "db": 0,
+    "db_threads": 1,
+    "drain_s": 0,
+    "port": 0,
     "reconnect_spread_s": 0,
 }
 _LIMITS_MAY_BE_ZERO = ("handler_grace_s",)

@@ -378,8 +378,8 @@ async def test_closing_does_not_wait_for_a_server_that_stopped(own_server, liste
 async def test_a_probe_survives_a_pooled_connection_that_was_reset(
     own_server, redis_server, listening, until
 ):
-    """After a failover the connections for commands are dead as well, and the first one that
-    is used says so: that is no reason to wait for another interval."""
+    """After a failover the connections for commands are dead as well, and the first one
+    that is used says so: that is no reason to wait for another interval."""
     async with Proxy(str(own_server.path)) as proxy:
         broker, inbox, metrics = await listening(proxy.url, probe_s=1.0)
         await broker.publish([draft(1)])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
+import subprocess
 
 import pytest
 import redis
@@ -15,7 +17,10 @@ from redis_pubsub.broker.addresses import sentinel_address
 from redis_pubsub.exceptions import BrokerUnavailable
 from redis_pubsub.metrics import Metrics
 from redis_pubsub.options import BrokerOptions
-from tests.sentinels import Replicated
+from redis_pubsub.testing import RedisServer
+from tests.processes import free_port
+from tests.sentinels import Replicated, Sentinels
+from tests.services import require
 
 from .test_contract import Inbox, draft
 
@@ -175,6 +180,64 @@ def _hide(replicated: Replicated) -> None:
             sentinel.execute_command(
                 "SENTINEL MONITOR", "mymaster", "127.0.0.1", replicated.ports[1], "2"
             )
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    """Key and certificate of 127.0.0.1, which is its own authority."""
+    require("openssl", shutil.which("openssl") is not None)
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-keyout", str(key), "-out", str(certificate)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return key, certificate
+
+
+@pytest.fixture
+def encrypted(tmp_path, certificate):
+    """A URL under which Redis and a sentinel speak TLS."""
+    key, public = certificate
+    port, sentinel_port = free_port(), free_port()
+    tls = {
+        "tls-cert-file": str(public),
+        "tls-key-file": str(key),
+        "tls-ca-cert-file": str(public),
+        "tls-auth-clients": "no",
+        "tls-replication": "yes",
+    }
+    arguments = [part for name, value in tls.items() for part in (f"--{name}", value)]
+    lines = [f"{name} {value}" for name, value in tls.items()]
+    lines += [f"tls-port {sentinel_port}", ""]
+    listen = ("--tls-port", str(port), "--bind", "127.0.0.1")
+    with (
+        RedisServer(tmp_path / "redis", arguments=(*listen, *arguments)),
+        Sentinels(tmp_path, port, count=1, replicas=0, extra="\n".join(lines)),
+    ):
+        hosts = f"127.0.0.1:{sentinel_port}"
+        yield f"rediss+sentinel://{hosts}/mymaster?ssl_ca_certs={public}"
+
+
+async def test_tls_is_spoken_with_both(encrypted, prefix):
+    """And the certificates of both are checked."""
+    pair = Pair(BrokerOptions(url=encrypted, prefix=prefix))
+    await pair.broker.start(pair.inbox)
+    await pair.broker.subscribe("news")
+
+    await hears_itself(pair)
+
+    await pair.close()
+    stranger = open_blocking(
+        BrokerOptions(url=encrypted.partition("?")[0], prefix=prefix), Metrics()
+    )
+    with pytest.raises(BrokerUnavailable):
+        await asyncio.to_thread(stranger.publish, [draft(1)])
+    await asyncio.to_thread(stranger.close)
 
 
 async def test_dead_sentinels_are_passed_over(replicated, pair, until):

@@ -2,7 +2,8 @@
 
 ``CHAOS_OFF``: names of mechanisms, by commas: ``repair`` (holes are neither noticed nor
 filled), ``lock`` (two relays may publish one partition), ``fence`` (and nobody notices),
-``generation`` (nobody knows which Redis followed which), ``cursor`` (a relay reads on from where it was), ``dedupe`` (each attempt is a new message),
+``generation`` (nobody knows which Redis followed which), ``cursor`` (a relay reads on from
+where it was), ``dedupe`` (each attempt is a new message),
 ``commit`` and ``serving`` (committing processes, and serving ones, leave it to the relays
 to publish; no mechanisms, but what some tests need).
 ``history``, ``outbox`` and ``probe`` are settings; without ``sentinel`` the URL is that of
