@@ -24,6 +24,7 @@ from .stand import Databases, databases
 def main() -> int:
     options = _options()
     pace.factor = scenarios.LENGTH["short" if options.short else "full"]
+    pace.patience = options.patience
     results: dict[str, Any] = {}
     if options.results.exists():
         results = json.loads(options.results.read_text())
@@ -124,6 +125,7 @@ def _options() -> Any:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(SCENARIOS))
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--short", action="store_true")
+    parser.add_argument("--patience", type=float, default=1.0, metavar="FACTOR")
     parser.add_argument("--no-twins", action="store_true")
     parser.add_argument("--twins-only", action="store_true")
     parser.add_argument("--channels", action="store_true")

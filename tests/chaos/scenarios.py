@@ -51,10 +51,17 @@ LENGTH = {"full": 1.0, "short": 0.35}
 
 
 class Pace:
-    """How long things take in this run."""
+    """How long things take in this run.
 
-    def __init__(self, factor: float = 1.0) -> None:
-        self.factor = factor
+    Attributes:
+        factor: How long faults last, of what they last in the full form.
+        patience: How much longer healing may take: what is measured alone on a machine is
+            not what it takes beside other tests.
+    """
+
+    def __init__(self) -> None:
+        self.factor = 1.0
+        self.patience = 1.0
 
 
 pace = Pace()
@@ -221,7 +228,7 @@ def roll(stand: Stand, count: int = 3) -> None:
         while before & set(stand.workers()):
             assert time.monotonic() < end, "the old workers do not end"
             wait(0.1)
-        # gunicorn ends the old ones before the new ones are up.
+        # Those that end have waited for the new ones, and not for ever.
         urllib.request.urlopen(f"http://127.0.0.1:{stand.port}/", timeout=20).close()
 
 
@@ -452,8 +459,9 @@ def complaints(scenario: Scenario, verdict: Verdict) -> list[str]:
         for name in MUST_BE_ZERO
         if getattr(verdict, name)
     ]
-    if verdict.heal_s is None or verdict.heal_s > scenario.heal_s:
-        found.append(f"healed after {verdict.heal_s} s, not {scenario.heal_s}")
+    longest_s = scenario.heal_s * pace.patience
+    if verdict.heal_s is None or verdict.heal_s > longest_s:
+        found.append(f"healed after {verdict.heal_s} s, not {longest_s}")
     odd = {c: n for c, n in verdict.codes.items() if c not in scenario.codes}
     if odd:
         found.append(f"close codes: {odd}")

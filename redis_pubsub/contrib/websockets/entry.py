@@ -105,10 +105,12 @@ def get_runner_factory(
     check_settings()
     from .discovery import load_handlers
     from .server import make_runner, site_application
+    from .siblings import Siblings
 
     handlers = load_handlers()
 
     async def application() -> web.AppRunner:
-        return make_runner(site_application(handlers, static_files=static_files))
+        app = site_application(handlers, static_files=static_files)
+        return make_runner(app, siblings=Siblings())
 
     return application

@@ -18,9 +18,12 @@ from aiohttp.web_log import AccessLogger, KeyMethod
 
 from ...web.connections import Connections
 from ...web.keys import ENGINE, QUIET
+from .siblings import Siblings
 
 KEEPALIVE_S = 75.0
 SHUTDOWN_S = 10.0
+SUCCESSORS_S = 10.0
+"""How long new workers may take to begin, until this one stops to accept anyway."""
 ACCEPTED_S = 0.1
 """How long a connection that was just accepted may take for its request."""
 _UNPRINTABLE = dict.fromkeys((*range(32), *range(127, 160)))
@@ -72,9 +75,10 @@ class Runner(web.AppRunner):
         drain_s: How long sockets may take to close.
         access_log: Where requests are logged; by default gunicorn's access log, if it
             has one.
+        siblings: Workers, for whose younger ones this one goes on at its end.
     """
 
-    __slots__ = ("_drain_s",)
+    __slots__ = ("_drain_s", "_siblings")
 
     def __init__(
         self,
@@ -82,6 +86,7 @@ class Runner(web.AppRunner):
         *,
         drain_s: float,
         access_log: logging.Logger | None = None,
+        siblings: Siblings | None = None,
     ) -> None:
         refuse_slow_parser()
         if access_log is None:
@@ -98,6 +103,7 @@ class Runner(web.AppRunner):
             shutdown_timeout=SHUTDOWN_S,
         )
         self._drain_s = drain_s
+        self._siblings = siblings
 
     async def setup(self) -> None:
         await super().setup()
@@ -107,8 +113,15 @@ class Runner(web.AppRunner):
                 signal.SIGTERM, signal.raise_signal, signal.SIGINT
             )
 
+    def _reg_site(self, site: web.BaseSite) -> None:
+        super()._reg_site(site)
+        if self._siblings is not None:
+            self._siblings.serve()
+
     async def cleanup(self) -> None:
-        """Stop to accept, close the sockets, then what aiohttp does."""
+        """Stop to accept, once others do; close the sockets, then what aiohttp does."""
+        if self._siblings is not None:
+            await self._siblings.wait_for_younger(SUCCESSORS_S)
         for site in list(self.sites):
             await site.stop()
         engine = self.app.get(ENGINE)
