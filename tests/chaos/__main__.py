@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -89,7 +90,8 @@ def _all_seeds(
                 after_s=max(length_s, scenario.heal_s),
             )
             wrong = complaints(scenario, verdict) + problems
-            found["runs"].append(verdict.as_dict())
+            load = round(os.getloadavg()[0], 1)
+            found["runs"].append({**verdict.as_dict(), "load": load})
             found["complaints"] += wrong
             _say(name, "", verdict, wrong or "ok", began)
     else:

@@ -224,7 +224,7 @@ def roll(stand: Stand, count: int = 3) -> None:
     for _ in times(count):
         before = set(stand.workers())
         stand.site.send(signal.SIGHUP)
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while before & set(stand.workers()):
             assert time.monotonic() < end, "the old workers do not end"
             wait(0.1)
