@@ -22,8 +22,9 @@ from .siblings import Siblings
 
 KEEPALIVE_S = 75.0
 SHUTDOWN_S = 10.0
-SUCCESSORS_S = 10.0
-"""How long new workers may take to begin, until this one stops to accept anyway."""
+SUCCESSORS_S = 15.0
+"""How long new workers may take to begin, until this one stops to accept anyway. It and
+``drain_s`` together are less than the 30 s after which gunicorn takes a worker for hung."""
 ACCEPTED_S = 0.1
 """How long a connection that was just accepted may take for its request."""
 _UNPRINTABLE = dict.fromkeys((*range(32), *range(127, 160)))
