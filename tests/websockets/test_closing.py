@@ -189,8 +189,10 @@ async def _reason(ws) -> str:
     return (await ws.receive()).extra
 
 
-async def test_a_request_on_a_connection_that_was_just_accepted_is_answered(site):
-    """A process that ends has taken it off the queue of those that go on."""
+@pytest.mark.parametrize("after_s", [0.02, 0.5])
+async def test_a_request_on_a_connection_that_was_just_accepted_is_answered(site, after_s):
+    """A process that ends has taken it off the queue of those that go on; also where it, or
+    the network, is so busy that the request comes late."""
     runner = make_runner(get_application())
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -199,7 +201,7 @@ async def test_a_request_on_a_connection_that_was_just_accepted_is_answered(site
         await asyncio.sleep(0.01)
 
     cleaning = asyncio.create_task(runner.cleanup())
-    await asyncio.sleep(0.02)
+    await asyncio.sleep(after_s)
     writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
     answer = await asyncio.wait_for(reader.read(), 10)
     await cleaning

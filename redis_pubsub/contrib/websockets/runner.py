@@ -25,8 +25,10 @@ SHUTDOWN_S = 10.0
 SUCCESSORS_S = 15.0
 """How long new workers may take to begin, until this one stops to accept anyway. It and
 ``drain_s`` together are less than the 30 s after which gunicorn takes a worker for hung."""
-ACCEPTED_S = 0.1
+ACCEPTED_S = 2.0
 """How long a connection that was just accepted may take for its request."""
+ACCEPTED_LEAST_S = 0.1
+_LOOK_S = 0.02
 _UNPRINTABLE = dict.fromkeys((*range(32), *range(127, 160)))
 # The live endpoint's streams carry their connect command, and in it a token.
 _SECRETS = ("token", "cf_connect")
@@ -128,9 +130,23 @@ class Runner(web.AppRunner):
         engine = self.app.get(ENGINE)
         if engine is not None:
             await engine.part(Connections).drain(self._drain_s)
-        # No other process sees what this one has taken off the queue of connections.
-        await asyncio.sleep(ACCEPTED_S)
+        await self._hear_accepted()
         await super().cleanup()
+
+    async def _hear_accepted(self) -> None:
+        """No other process sees what this one has taken off the queue of connections, and
+        once aiohttp's shutdown has begun it reads nothing more: a request that is still on
+        its way would wait for the end of all others, and then be dropped."""
+        await asyncio.sleep(ACCEPTED_LEAST_S)
+        for _ in range(round(ACCEPTED_S / _LOOK_S)):
+            if not self._is_new_waited_for():
+                break
+            await asyncio.sleep(_LOOK_S)
+
+    def _is_new_waited_for(self) -> bool:
+        """Whether a connection has not said anything yet."""
+        connections = self.server.connections if self.server is not None else []
+        return any(each._request_count == 0 for each in connections)
 
 
 def refuse_slow_parser() -> None:
