@@ -16,7 +16,7 @@ test-fast: $(VENV)/.test
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
 chaos: $(VENV)/.test
-	$(BIN)/python -m tests.chaos --all --results tests/chaos/results.json $(ARGS)
+	$(BIN)/python -m tests.chaos --all --seeds 3 --results tests/chaos/results.json $(ARGS)
 	$(BIN)/python -m tests.chaos.report tests/chaos/results.json docs/topics/chaos-table.inc
 	CHAOS=full $(BIN)/python -m pytest tests/chaos/test_soak.py
 

@@ -16,6 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from .broker import MEMORY
+from .broker.addresses import SENTINEL, is_sentinel, sentinel_address
 from .options import (
     CHANNEL_OPTION_NAMES,
     LIMIT_NAMES,
@@ -30,7 +31,7 @@ from .options import (
 )
 
 SETTING = "REDIS_PUBSUB"
-URL_SCHEMES = ("redis://", "rediss://", "unix://", MEMORY)
+URL_SCHEMES = ("redis://", "rediss://", *SENTINEL, "unix://", MEMORY)
 ADDRESS_KEYS = ("address", "db", "username", "password")
 MODEL_CHANNEL = ChannelOptions(
     history_size=100, history_ttl_s=600, positioned=True, force_recovery=True
@@ -63,6 +64,7 @@ class Config:
     limits: Limits = field(default_factory=Limits)
     db_threads: int = 8
     drain_s: float = 10.0
+    reconnect_spread_s: float = 20.0
     host: str = "localhost"
     port: int = 8000
     live_options: LiveOptions = field(default_factory=LiveOptions)
@@ -129,6 +131,11 @@ def _read(values: Mapping[str, Any]) -> Config:
         known["url"] = _url(address)
     if not str(known.get("url", MEMORY)).startswith(URL_SCHEMES):
         raise ValueError(f'"url" must begin with one of {", ".join(URL_SCHEMES)}')
+    if is_sentinel(str(known.get("url", MEMORY))):
+        try:
+            sentinel_address(known["url"])
+        except ValueError as error:
+            raise ValueError(f'"url": {error}') from None
     known.setdefault("append_slash", settings.APPEND_SLASH)
     for key in _LISTS & known.keys():
         value = known[key]

@@ -33,6 +33,7 @@ from ..exceptions import BrokerUnavailable, MalformedMessage
 from ..messages import Draft, Message, Position
 from ..metrics import Metrics, Occasionally
 from ..options import BrokerOptions
+from .addresses import is_sentinel
 from .base import History, Read
 from .fencing import (
     Fence,
@@ -132,6 +133,7 @@ class Commands:
     def __init__(self, options: BrokerOptions, metrics: Metrics) -> None:
         self._prefix = options.prefix
         self._meta_ttl_s = options.meta_ttl_s
+        self._is_by_sentinel = is_sentinel(options.url)
         self._metrics = metrics
         self._may_log = Occasionally()
         self._envelope = wire.Envelope(options.envelope_key)
@@ -289,9 +291,21 @@ class Commands:
         Raises:
             ServerChanged: It is another server than the waiting commands were made for.
         """
+        if not isinstance(info, Exception):
+            self.refuse_replica(info)
         self.read_replication(info)
         if self.replication != self._made_with.get():
             raise ServerChanged
+
+    def refuse_replica(self, info: bytes) -> None:
+        """Whom sentinels call the master may have been demoted a moment ago.
+
+        Raises:
+            ConnectionError: It was. Without sentinels the URL decides.
+        """
+        role = _fields(info).get("role", "master")
+        if self._is_by_sentinel and role != "master":
+            raise ConnectionError(f"the sentinels name a server that is a {role}")
 
     def asks_replication(self) -> bool:
         """Whether the next commands should be preceded by `REPLICATION`: a server's id

@@ -42,6 +42,12 @@ def abort(connection: AbstractConnection) -> bool:
     return True
 
 
+def is_open(connection: AbstractConnection) -> bool:
+    """Whether a connection was made and not ended on this side."""
+    writer = connection._writer
+    return writer is not None and not writer.transport.is_closing()
+
+
 class _Deadline:
     """Aborts a connection when its time is up."""
 

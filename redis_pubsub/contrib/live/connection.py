@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Raw
 
 from ...auth.tokens import Claims
-from ...codes import Code, Disconnects, Unsubscribes
+from ...codes import Code, Disconnects, Unsubscribes, reconnect_in
 from ...frames import Framing
 from ...hub.lossy import DROP, LATEST, Tap
 from ...hub.viewers import Passed, Viewer
@@ -480,10 +480,10 @@ class Connection:
             self.leave(channel)
         return True
 
-    async def go_away(self, code: int, reason: str) -> None:
+    async def go_away(self, code: int, reason: str, delay_s: float) -> None:
         """See `redis_pubsub.web.connections.Connection`."""
         self._ended = asyncio.Event()
-        self.end(Disconnects.SHUTDOWN)
+        self.end(_shutdown(delay_s))
         await self._ended.wait()
 
     @property
@@ -491,9 +491,14 @@ class Connection:
         """See `redis_pubsub.web.connections.Connection`."""
         return self.line.outlet
 
-    def hang_up(self, code: int, reason: str) -> None:
+    def hang_up(self, code: int, reason: str, delay_s: float) -> None:
         """See `redis_pubsub.web.connections.Connection`."""
         if self.session.ending is None:
-            self.end(Disconnects.SHUTDOWN)
+            self.end(_shutdown(delay_s))
         else:
             self.line.abort()
+
+
+def _shutdown(delay_s: float) -> Code:
+    code = Disconnects.SHUTDOWN
+    return Code(code.code, reconnect_in(code.reason, delay_s))
