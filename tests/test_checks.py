@@ -808,3 +808,9 @@ def test_a_broken_setting_stops_manage_py_with_all_its_messages(tmp_path):
     assert ran.returncode == 1
     assert "4 issues" in ran.stderr and 'Did you mean "port"?' in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_a_setting_that_is_no_dict_says_so_wherever_it_is_read():
+    """Also where nobody has run the checks."""
+    with pytest.raises(ImproperlyConfigured, match="must be a dict, not str"):
+        conf.read("redis://localhost")
