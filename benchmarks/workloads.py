@@ -1,0 +1,331 @@
+"""The workloads: what is asked of every peer, in turn, and what is noted of it.
+
+Each workload starts its peers, gives every one a rehearsal, and then goes through them
+round by round, so that a noisy minute of the machine hits all of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from .peers import PEERS, Peer
+from .running import Running
+
+Note = Callable[[str], None]
+Rounds = dict[str, list[dict[str, Any]]]
+_NEWS = ["news"]
+_ROUND_S = 1.5
+"""How long an unthrottled round should be at least: long enough for many loop turns."""
+_CALIBRATIONS = 8
+_WITHIN_S = 120.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """How much of everything.
+
+    Attributes:
+        rounds: That count; a rehearsal comes before.
+        sockets: Of the workloads that name 1,000.
+        storm: Sockets of the connect storm.
+        idle: Idle sockets.
+        paced_s: Length of a paced round.
+        idle_s: How long idle sockets are watched.
+        environment: For servers and publishers.
+    """
+
+    rounds: int
+    sockets: int
+    storm: int
+    idle: int
+    paced_s: float
+    idle_s: float
+    environment: dict[str, str]
+
+
+class Outcome:
+    """What came of a workload.
+
+    Attributes:
+        rounds: By peer.
+        failures: Of peers that could not do it, why.
+    """
+
+    def __init__(self, note: Note) -> None:
+        self.rounds: Rounds = {}
+        self.failures: dict[str, str] = {}
+        self._note = note
+
+    def add(self, peer: str, round_: dict[str, Any]) -> None:
+        self.rounds.setdefault(peer, []).append(round_)
+
+    @contextmanager
+    def trying(self, peer: str) -> Iterator[None]:
+        """A peer that fails is reported, and the others go on."""
+        try:
+            yield
+        except Exception as error:
+            self.failures[peer] = f"{type(error).__name__}: {error}"[:600]
+            self._note(f"{peer} failed: {self.failures[peer]}")
+
+
+def _started(
+    names: list[str], options: Options, outcome: Outcome, stack: ExitStack
+) -> dict[str, Running]:
+    running = {}
+    for name in names:
+        with outcome.trying(name):
+            running[name] = stack.enter_context(Running(PEERS[name], options.environment))
+    return running
+
+
+def _in_turn(
+    running: dict[str, Running],
+    options: Options,
+    outcome: Outcome,
+    one: Callable[[str, Running], dict[str, Any]],
+) -> None:
+    for _ in range(options.rounds):
+        for name, server in running.items():
+            if name not in outcome.failures:
+                with outcome.trying(name):
+                    outcome.add(name, one(name, server))
+
+
+def _calibrated(server: Running, channels: list[str], size: int) -> int:
+    """How many messages make an unthrottled round; a rehearsal on the way."""
+    messages = max(1, 20 // len(channels))
+    for _ in range(_CALIBRATIONS):
+        seen = server.round(channels, messages, size=size, within_s=_WITHIN_S)
+        if seen["took_s"] >= _ROUND_S / 2:
+            break
+        messages = int(messages * max(2, min(10, _ROUND_S / max(seen["took_s"], 0.01))))
+    return max(1, int(messages * max(1, _ROUND_S / seen["took_s"])))
+
+
+def _unthrottled(
+    names: list[str],
+    options: Options,
+    note: Note,
+    *,
+    sockets: int,
+    subscribed: list[str],
+    channels: list[str],
+    size: int = 100,
+) -> Outcome:
+    outcome = Outcome(note)
+    with ExitStack() as stack:
+        running = _started(names, options, outcome, stack)
+        counts = {}
+        for name, server in running.items():
+            with outcome.trying(name):
+                server.connect(sockets, subscribed)
+                counts[name] = _calibrated(server, channels, size)
+                note(f"  {name}: {counts[name]} messages a round")
+
+        def one(name: str, server: Running) -> dict[str, Any]:
+            return server.round(channels, counts[name], size=size, within_s=_WITHIN_S)
+
+        _in_turn(running, options, outcome, one)
+    return outcome
+
+
+def _paced(
+    names: list[str],
+    options: Options,
+    note: Note,
+    *,
+    sockets: int,
+    subscribed: list[str],
+    channels: list[str],
+    rate: float,
+) -> Outcome:
+    outcome = Outcome(note)
+    messages = max(1, int(rate * options.paced_s / len(channels)))
+    with ExitStack() as stack:
+        running = _started(names, options, outcome, stack)
+
+        def one(name: str, server: Running) -> dict[str, Any]:
+            return server.round(channels, messages, rate=rate, within_s=_WITHIN_S)
+
+        for name, server in running.items():
+            with outcome.trying(name):
+                server.connect(sockets, subscribed)
+                one(name, server)
+        _in_turn(running, options, outcome, one)
+    return outcome
+
+
+# -- the workloads ------------------------------------------------------------------------
+
+
+def broadcast(names: list[str], options: Options, note: Note, size: int = 100) -> Outcome:
+    """A: one channel, as fast as it goes."""
+    return _unthrottled(
+        names,
+        options,
+        note,
+        sockets=options.sockets,
+        subscribed=_NEWS,
+        channels=_NEWS,
+        size=size,
+    )
+
+
+def broadcast_1k(names: list[str], options: Options, note: Note) -> Outcome:
+    """A with messages of 1 KB."""
+    return broadcast(names, options, note, size=1024)
+
+
+def broadcast_paced(names: list[str], options: Options, note: Note) -> Outcome:
+    """B: one channel, 50 messages a second."""
+    return _paced(
+        names,
+        options,
+        note,
+        sockets=options.sockets,
+        subscribed=_NEWS,
+        channels=_NEWS,
+        rate=50,
+    )
+
+
+def _own(options: Options) -> list[str]:
+    return [f"own{index}" for index in range(options.sockets)]
+
+
+def own_channels(names: list[str], options: Options, note: Note) -> Outcome:
+    """C: a channel for each socket, as fast as it goes."""
+    return _unthrottled(
+        names,
+        options,
+        note,
+        sockets=options.sockets,
+        subscribed=["own{index}"],
+        channels=_own(options),
+    )
+
+
+def own_channels_paced(names: list[str], options: Options, note: Note) -> Outcome:
+    """C: a channel for each socket, 3,000 messages a second on all together."""
+    return _paced(
+        names,
+        options,
+        note,
+        sockets=options.sockets,
+        subscribed=["own{index}"],
+        channels=_own(options),
+        rate=3000,
+    )
+
+
+_THREE = ["shared1", "shared2", "mine{index}"]
+
+
+def _storm(
+    names: list[str], options: Options, note: Note, tokens: dict[str, str]
+) -> Outcome:
+    outcome = Outcome(note)
+    with ExitStack() as stack:
+        running = _started(names, options, outcome, stack)
+
+        def one(name: str, server: Running) -> dict[str, Any]:
+            before, redis_before = server.cpu_s()
+            told = server.connect(options.storm, _THREE, tokens[name])
+            used, redis = server.cpu_s()
+            server.load.drop()
+            time.sleep(2.0)  # the clients are gone before the next come
+            return {
+                "sockets": options.storm,
+                "took_s": told["took_s"],
+                "connects_per_s": options.storm / told["took_s"],
+                "connects_per_cpu_s": options.storm / (used - before),
+                "cpu_us_per_connect": (used - before) / options.storm * 1e6,
+                "redis_cpu_us_per_connect": (redis - redis_before) / options.storm * 1e6,
+                "load_core_share": told["cpu_s"] / told["took_s"],
+                "latency_ms": told["latency_ms"],
+                "is_complete": told["connected"] == options.storm,
+            }
+
+        for name, server in running.items():
+            with outcome.trying(name):
+                one(name, server)
+        _in_turn(running, options, outcome, one)
+    return outcome
+
+
+def connect_storm(names: list[str], options: Options, note: Note) -> Outcome:
+    """E: sockets with a token that is looked up in the database, and 3 subscriptions."""
+    able = [name for name in names if PEERS[name].can_authenticate]
+    tokens = dict.fromkeys(able, "benchmark-token-{index}")
+    return _storm(able, options, note, tokens)
+
+
+def connect_storm_jwt(names: list[str], options: Options, note: Note) -> Outcome:
+    """E with signed tokens, for which no database is asked."""
+    from .site.tokens import our_token, simplejwt_token
+
+    able = [name for name in names if PEERS[name].can_authenticate]
+    tokens = {
+        name: our_token() if PEERS[name].is_ours else simplejwt_token() for name in able
+    }
+    return _storm(able, options, note, tokens)
+
+
+def idle(names: list[str], options: Options, note: Note) -> Outcome:
+    """F: sockets with 3 subscriptions that do nothing; with a token where it has been
+    written."""
+    outcome = Outcome(note)
+    rehearsal = 200
+    # Memory is not noise of the machine: fewer rounds, each with a new server.
+    for _ in range(max(1, options.rounds // 2)):
+        for name in names:
+            with (
+                outcome.trying(name),
+                Running(PEERS[name], options.environment) as server,
+            ):
+                peer: Peer = server.peer
+                token = "benchmark-token-{index}" if peer.can_authenticate else ""
+                channels = _THREE if peer.can_authenticate else ["news1", "news2", "own{index}"]
+                server.connect(rehearsal, channels, token)
+                time.sleep(2.0)
+                before = server.memory_kb()
+                server.connect(options.idle, channels, token, within_s=300)
+                time.sleep(2.0)
+                after = server.memory_kb()
+                started, (used, _) = time.monotonic(), server.cpu_s()
+                # The clients' process answers pings meanwhile.
+                time.sleep(options.idle_s)
+                watched_s = time.monotonic() - started
+                share = (server.cpu_s()[0] - used) / watched_s
+                kb = {
+                    kind: (after[kind] - before[kind]) / options.idle for kind in after
+                }
+                sockets = (options.idle + rehearsal) / 1000
+                outcome.add(
+                    name,
+                    {
+                        "sockets": options.idle,
+                        "kb_per_connection": kb["uss"],
+                        "rss_kb_per_connection": kb["rss"],
+                        "cpu_ms_per_1000_and_minute": share * 60_000 / sockets,
+                        "is_complete": True,
+                    },
+                )
+    return outcome
+
+
+WORKLOADS: dict[str, Callable[[list[str], Options, Note], Outcome]] = {
+    "A": broadcast,
+    "A1K": broadcast_1k,
+    "B": broadcast_paced,
+    "C": own_channels,
+    "CP": own_channels_paced,
+    "E": connect_storm,
+    "EJ": connect_storm_jwt,
+    "F": idle,
+}
