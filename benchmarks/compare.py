@@ -175,7 +175,9 @@ def main() -> None:
         options = Options(**sizes, environment=environment)
         for workload in arguments.workloads:
             print(f"{workload} …", flush=True)
-            outcome = WORKLOADS[workload](names, options, lambda line: print(line, flush=True))
+            outcome = WORKLOADS[workload](
+                names, options, lambda line: print(line, flush=True)
+            )
             told = result(workload, outcome, names, options)
             print(table(told), flush=True)
             name = f"compare-{workload}{arguments.suffix}"

@@ -290,7 +290,9 @@ def idle(names: list[str], options: Options, note: Note) -> Outcome:
             ):
                 peer: Peer = server.peer
                 token = "benchmark-token-{index}" if peer.can_authenticate else ""
-                channels = _THREE if peer.can_authenticate else ["news1", "news2", "own{index}"]
+                channels = (
+                    _THREE if peer.can_authenticate else ["news1", "news2", "own{index}"]
+                )
                 server.connect(rehearsal, channels, token)
                 time.sleep(2.0)
                 before = server.memory_kb()
@@ -302,9 +304,7 @@ def idle(names: list[str], options: Options, note: Note) -> Outcome:
                 time.sleep(options.idle_s)
                 watched_s = time.monotonic() - started
                 share = (server.cpu_s()[0] - used) / watched_s
-                kb = {
-                    kind: (after[kind] - before[kind]) / options.idle for kind in after
-                }
+                kb = {kind: (after[kind] - before[kind]) / options.idle for kind in after}
                 sockets = (options.idle + rehearsal) / 1000
                 outcome.add(
                     name,

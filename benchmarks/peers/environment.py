@@ -35,7 +35,9 @@ def install() -> list[str]:
     failed = []
     if not PYTHON.exists():
         _PLACE.mkdir(exist_ok=True)
-        subprocess.run([sys.executable, "-m", "venv", str(PYTHON.parent.parent)], check=True)
+        subprocess.run(
+            [sys.executable, "-m", "venv", str(PYTHON.parent.parent)], check=True
+        )
     pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     if subprocess.run([*pip, *_PACKAGES], check=False).returncode:
         failed.append("the Python peers: pip failed, see above")

@@ -32,8 +32,8 @@ REDIS_PUBSUB = {
         "token_key": os.environ.get("BENCHMARK_TOKEN_KEY", SECRET_KEY),
     },
     "channels": {
-        "news*": {"subscribe": "anyone"},
-        "own*": {"subscribe": "anyone"},
+        "news*": {"subscribe": "anyone", "history_size": 0},
+        "own*": {"subscribe": "anyone", "history_size": 0},
         "shared*": {"subscribe": "authenticated"},
         "mine*": {"subscribe": "authenticated"},
     },
