@@ -49,6 +49,8 @@ _FIGURES = (
     "deliveries_per_read",
     "server_core_share",
     "load_core_share",
+    "requests_per_s",
+    "cpu_us_per_request",
     "connects_per_s",
     "connects_per_cpu_s",
     "cpu_us_per_connect",
@@ -121,6 +123,8 @@ def table(told: dict[str, Any]) -> str:
         "redis_cpu_us_per_delivery",
         "p50_ms",
         "p99_ms",
+        "requests_per_s",
+        "cpu_us_per_request",
         "connects_per_cpu_s",
         "kb_per_connection",
         "cpu_ms_per_1000_and_minute",
@@ -128,12 +132,13 @@ def table(told: dict[str, Any]) -> str:
     ]
     figures = told["figures"]
     names = [n for n in shown if any(n in each for each in figures.values())]
-    lines = ["", f"{told['workload']}: {told['about'].splitlines()[0]}"]
-    lines.append(f"{'':18}" + "".join(f"{name:>30}" for name in names) + "  complete")
+    width = max(18, *map(len, figures))
+    lines = ["", f"{told['about'].splitlines()[0]}"]
+    lines.append(" " * width + "".join(f"{name:>30}" for name in names) + "  complete")
     for peer, each in figures.items():
         cells = "".join(f"{cell(each[n]) if n in each else '-':>30}" for n in names)
         whole = f"{each['complete_rounds']}/{each['rounds']}"
-        lines.append(f"{peer:18}{cells}{whole:>10}")
+        lines.append(f"{peer:{width}}{cells}{whole:>10}")
     for kind in ("failures", "missing"):
         lines += [f"{peer:18}{kind}: {why[:150]}" for peer, why in told[kind].items()]
     return "\n".join(lines)

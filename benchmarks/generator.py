@@ -83,6 +83,17 @@ def built(name: str) -> Path:
     return program
 
 
+def ask_pages(
+    port: int, path: str, *, clients: int, keeps: bool, seconds: float
+) -> subprocess.Popen[bytes]:
+    """Start clients that ask for a page again and again; see the head of ``pages.c``."""
+    program = str(built("pages"))
+    numbers = (str(clients), str(int(keeps)), str(int(seconds * 1000)))
+    return subprocess.Popen(
+        [program, str(port), path, *numbers], stdout=subprocess.PIPE
+    )
+
+
 class Sockets:
     """Many WebSocket clients in one process; see the head of ``sockets.c``."""
 

@@ -6,13 +6,15 @@ round by round, so that a noisy minute of the machine hits all of them.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from .peers import PEERS, Peer
+from .generator import ask_pages
+from .peers import GTHREAD, PEERS, Peer
 from .running import Running
 
 Note = Callable[[str], None]
@@ -319,6 +321,117 @@ def idle(names: list[str], options: Options, note: Note) -> Outcome:
     return outcome
 
 
+# -- pages ---------------------------------------------------------------------------------
+
+_PAGES = {
+    "bare page": ("/bare", True),
+    "bare page, new connections": ("/bare", False),
+    "list page": ("/users", True),
+    "list page, new connections": ("/users", False),
+}
+_PAGE_CLIENTS = 16
+
+
+def _ask_pages(server: Running, path: str, keeps: bool, seconds: float) -> dict[str, Any]:
+    used, _ = server.cpu_s()
+    asking = ask_pages(
+        server.start.port, path, clients=_PAGE_CLIENTS, keeps=keeps, seconds=seconds
+    )
+    seen = json.loads(asking.communicate(timeout=seconds + 60)[0])
+    cpu = server.cpu_s()[0] - used
+    return {
+        "requests_per_s": seen["requests"] / seen["took_s"],
+        "cpu_us_per_request": cpu / max(1, seen["requests"]) * 1e6,
+        "load_core_share": seen["cpu_s"] / seen["took_s"],
+        "latency_ms": {"p50": seen["p50"], "p99": seen["p99"]},
+        "is_complete": not seen["failed"] and seen["requests"] > 0,
+    }
+
+
+def pages(names: list[str], options: Options, note: Note) -> Outcome:
+    """H: Django's pages from the process that serves sockets, and from gunicorn's gthread
+    worker; and workload B alone and while pages are asked for."""
+    outcome = Outcome(note)
+    seconds = options.paced_s
+    with ExitStack() as stack:
+        ours = [name for name in names if PEERS[name].is_ours and "live" not in name]
+        running = _started(ours, options, outcome, stack)
+        with outcome.trying(GTHREAD.name):
+            running[GTHREAD.name] = stack.enter_context(
+                Running(GTHREAD, options.environment)
+            )
+        for name in ours:
+            running[name].connect(options.sockets, _NEWS)
+            running[name].round(_NEWS, 10, rate=50)
+        for server in running.values():
+            for path, keeps in _PAGES.values():
+                _ask_pages(server, path, keeps, 0.5)
+        for _ in range(options.rounds):
+            for title, (path, keeps) in _PAGES.items():
+                for name, server in running.items():
+                    key = f"{name}: {title}"
+                    with outcome.trying(key):
+                        outcome.add(key, _ask_pages(server, path, keeps, seconds))
+            for name in ours:
+                with outcome.trying(name):
+                    alone, beside = _beside_pages(running[name], seconds)
+                    outcome.add(f"{name}: B alone", alone)
+                    outcome.add(f"{name}: B beside pages", beside)
+    return outcome
+
+
+def _beside_pages(
+    server: Running, seconds: float
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Workload B alone, and while list pages are asked for; each as long as the other."""
+    messages = int(50 * seconds)
+    alone = server.round(_NEWS, messages, rate=50, within_s=_WITHIN_S)
+    asking = ask_pages(
+        server.start.port, "/users", clients=4, keeps=True, seconds=seconds + 1
+    )
+    beside = server.round(_NEWS, messages, rate=50, within_s=_WITHIN_S)
+    asking.communicate(timeout=_WITHIN_S)
+    return alone, beside
+
+
+# -- growth --------------------------------------------------------------------------------
+
+
+def growth(names: list[str], options: Options, note: Note) -> Outcome:
+    """I: what a delivery costs as sockets, channels and workers grow: 50 messages a second
+    on all channels together, and as fast as it goes."""
+    outcome = Outcome(note)
+    most = options.idle
+    sizes = [n for n in (500, 1_000, 2_000, 5_000, 10_000) if n <= most]
+    points = [(n, 1, 1) for n in sizes]
+    points += [(1_000, channels, 1) for channels in (10, 100, 1_000)]
+    points += [(1_000, 1, 2)]
+    able = [name for name in names if name in _GROWING]
+    for sockets, channels, workers in points:
+        for name in able:
+            if workers > 1 and not PEERS[name].can_multiply:
+                continue
+            key = f"{name}: {sockets} sockets, {channels} channels, {workers} workers"
+            with (
+                outcome.trying(key),
+                Running(PEERS[name], options.environment, workers=workers) as server,
+            ):
+                listed = [f"news{index}" for index in range(channels)]
+                server.connect(sockets, [f"news{{index%{channels}}}"], within_s=300)
+                count = _calibrated(server, listed, 100)
+                paced = max(1, int(50 * options.paced_s / channels))
+                server.round(listed, paced, rate=50, within_s=_WITHIN_S)
+                for _ in range(options.rounds):
+                    burst = server.round(listed, count, within_s=_WITHIN_S)
+                    calm = server.round(listed, paced, rate=50, within_s=_WITHIN_S)
+                    where = {"sockets": sockets, "channels": channels, "workers": workers}
+                    outcome.add(f"{key}, burst", burst | where)
+                    outcome.add(f"{key}, paced", calm | where)
+    return outcome
+
+
+_GROWING = ("live", "ours", "channels-uvicorn", "nats")
+
 WORKLOADS: dict[str, Callable[[list[str], Options, Note], Outcome]] = {
     "A": broadcast,
     "A1K": broadcast_1k,
@@ -328,4 +441,6 @@ WORKLOADS: dict[str, Callable[[list[str], Options, Note], Outcome]] = {
     "E": connect_storm,
     "EJ": connect_storm_jwt,
     "F": idle,
+    "H": pages,
+    "I": growth,
 }

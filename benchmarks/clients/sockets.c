@@ -4,7 +4,8 @@
  *
  *   dialect path=HEX header=HEX ping=HEX pong=HEX stream=0|1
  *   step send=HEX wait=HEX count=N      what is said after the handshake, in order;
- *                                       "{index}" in what is sent is the socket's number
+ *                                       "{index}" in what is sent is the socket's number,
+ *                                       "{index%10}" the same modulo 10
  *   connect port=N sockets=N parallel=N timeout_ms=N
  *   expect first=N messages=N size=N    a round: every socket gets these, in this order
  *   collect timeout_ms=N                its figures, once every socket has everything
@@ -201,15 +202,19 @@ static void say(client *c, int opcode, const char *payload, size_t size) {
 }
 
 static size_t with_index(const bytes *form, int index, char *into, size_t room) {
-    static const char NAME[] = "{index}";
     size_t out = 0;
     for (size_t i = 0; i < form->size && out + 16 < room;) {
-        if (form->size - i >= 7 && !memcmp(form->at + i, NAME, 7)) {
-            out += (size_t)snprintf(into + out, room - out, "%d", index);
-            i += 7;
-        } else {
-            into[out++] = form->at[i++];
+        const char *at = form->at + i;
+        size_t left = form->size - i, length = 6;
+        int value = index, many = 0;
+        if (left < 7 || memcmp(at, "{index", 6)) { into[out++] = form->at[i++]; continue; }
+        if (at[6] == '%') {
+            for (length = 7; length < left && at[length] >= '0' && at[length] <= '9'; length++)
+                many = many * 10 + at[length] - '0';
+            if (many) value = index % many;
         }
+        out += (size_t)snprintf(into + out, room - out, "%d", value);
+        i += length + 1;
     }
     return out;
 }

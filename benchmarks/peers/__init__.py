@@ -342,6 +342,28 @@ PEERS = {
 }
 
 
+def _gthread(start: Start) -> list[str]:
+    return [
+        *(sys.executable, "-m", "gunicorn", "benchmarks.site.wsgi:application"),
+        *("--bind", f"127.0.0.1:{start.port}", "--workers", "1"),
+        *("--worker-class", "gthread", "--threads", "8", "--keep-alive", "75"),
+        *("--backlog", "4096", "--log-level", "warning"),
+    ]
+
+
+GTHREAD = Peer(
+    "gthread",
+    "gunicorn gthread",
+    "one worker, 8 threads, keep-alive 75 s: Django's pages alone",
+    _gthread,
+    "redis",
+    by_url("/"),
+    python=_SELF,
+    packages=("gunicorn", "Django"),
+)
+"""Serves no sockets: what pages are compared with."""
+
+
 def publisher_environment(start: Start) -> dict[str, str]:
     """Where publishers find NATS, and the project."""
     return {"NATS_PORT": str(start.port + 1), "PYTHONPATH": os.pathsep.join([str(ROOT)])}

@@ -16,12 +16,13 @@ INSTALLED_APPS = [
     "redis_pubsub",
     "benchmarks.site",
 ]
-MIDDLEWARE: list[str] = []
+MIDDLEWARE = ["django.middleware.common.CommonMiddleware"]
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": os.environ.get("BENCHMARK_DATABASE", ":memory:"),
         "OPTIONS": {"timeout": 20},
+        "CONN_MAX_AGE": None,
     }
 }
 REDIS_PUBSUB = {
@@ -34,7 +35,7 @@ REDIS_PUBSUB = {
     "channels": {
         "news*": {"subscribe": "anyone", "history_size": 0},
         "own*": {"subscribe": "anyone", "history_size": 0},
-        "shared*": {"subscribe": "authenticated"},
-        "mine*": {"subscribe": "authenticated"},
+        "shared*": {"subscribe": "authenticated", "history_size": 0},
+        "mine*": {"subscribe": "authenticated", "history_size": 0},
     },
 }
