@@ -50,7 +50,11 @@ class Gatekeeper:
         self._engine = engine
         self._config = engine.config
         self._proxies = TrustedProxies(engine.config.trusted_proxies)
-        self._authenticator = Authenticator(engine.config.tokenauth_method, engine.orm)
+        self._authenticator = Authenticator(
+            engine.config.tokenauth_method,
+            engine.orm,
+            waiting=engine.config.limits.db_waiting,
+        )
 
     async def admit(
         self, request: web.Request, authenticate: bool

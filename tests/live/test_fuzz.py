@@ -105,7 +105,8 @@ async def server(settings, monkeypatch, caplog):
     }
     monkeypatch.setattr(connecting, "_active_user", lambda pk: USER if pk == "7" else None)
     monkeypatch.setattr(authorize, "_rows", lambda user, channels: {})
-    monkeypatch.setattr(review, "_active_users", lambda pks: {"7": USER})
+    for module in (connecting, review):
+        monkeypatch.setattr(module, "active_users", lambda pks: {"7": USER})
 
     @rpc("echo")
     async def echo(user, data):

@@ -13,6 +13,7 @@ from django.db import InterfaceError, OperationalError
 from msgspec import Raw
 
 from ...auth import AuthUnavailable
+from ...auth.lookups import Lookups
 from ...auth.tokens import ExpiredToken, InvalidToken, expiry_of, verify
 from ...codes import Code, Disconnects, Errors
 from ...exceptions import PoolBusy
@@ -26,10 +27,12 @@ from .protocol.results import (
     SubRefreshResult,
     SubscribeResult,
 )
+from .review import active_users
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
 
+    from ...engine import Engine
     from .connection import Connection
     from .server import LiveServer
 
@@ -171,7 +174,7 @@ async def identity_of_token(server: LiveServer, token: str) -> Identity:
             except InvalidToken:
                 pass
             else:
-                user = await server.engine.orm.run(_active_user, claims.sub)
+                user = await server.engine.part(_Users).get(claims.sub)
                 if user is None or claims.channel:
                     raise Refused(Disconnects.INVALID_TOKEN)
                 return Identity(user, claims.exp, claims.info)
@@ -245,6 +248,17 @@ def _stand_in(headers: dict[str, str]) -> str:
         if name.lower() == "authorization":
             return value.rpartition(" ")[2]
     return ""
+
+
+class _Users(Lookups):
+    """Active users by primary key as text, for one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        waiting = engine.config.limits.db_waiting
+        super().__init__(engine.orm, self._look_up, active_users, waiting=waiting)
+
+    def _look_up(self, pk: str) -> Any:
+        return _active_user(pk)
 
 
 def _active_user(pk: str) -> Any:

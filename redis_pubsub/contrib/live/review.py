@@ -97,7 +97,7 @@ class Review:
 
     async def _review(self, users: list[str]) -> None:
         """Ask everything anew."""
-        found = await self._server.engine.orm.run(_active_users, users) if users else {}
+        found = await self._server.engine.orm.run(active_users, users) if users else {}
         for user in users:
             for connection in self._server.of_user(user):
                 row = found.get(user)
@@ -137,6 +137,7 @@ def _end(connection: Connection, channel: str, heard: Heard) -> None:
         connection.unsubscribe(channel)
 
 
-def _active_users(pks: list[str]) -> dict[str, Any]:
+def active_users(pks: list[str]) -> dict[str, Any]:
+    """Those of these users who may still log in, by primary key as text."""
     users = get_user_model()._default_manager.filter(pk__in=pks)
     return {str(user.pk): user for user in users if user.is_active}
