@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -173,6 +174,8 @@ def _arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = _arguments()
+    # Ended by a signal, it still ends what it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     sizes: dict[str, Any] = dict(SIZES[arguments.size])
     sizes |= {n: given for n in sizes if (given := getattr(arguments, n)) is not None}
     names = [name for name in arguments.peers if not PEERS[name].missing()]

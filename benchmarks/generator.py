@@ -89,9 +89,7 @@ def ask_pages(
     """Start clients that ask for a page again and again; see the head of ``pages.c``."""
     program = str(built("pages"))
     numbers = (str(clients), str(int(keeps)), str(int(seconds * 1000)))
-    return subprocess.Popen(
-        [program, str(port), path, *numbers], stdout=subprocess.PIPE
-    )
+    return subprocess.Popen([program, str(port), path, *numbers], stdout=subprocess.PIPE)
 
 
 class Sockets:

@@ -140,7 +140,7 @@ class Running:
     def connect(
         self, sockets: int, channels: list[str], token: str = "", **options: Any
     ) -> dict[str, Any]:
-        """Open sockets that listen to channels, ``{index}`` in a name being the socket's."""
+        """Open sockets; ``{index}`` in a channel's name is the socket's number."""
         dialect: Dialect = self.peer.dialect(channels, token)
         self.load.speak(dialect)
         return self.load.connect(self.start.port, sockets, **options)

@@ -102,11 +102,20 @@ def _calibrated(server: Running, channels: list[str], size: int) -> int:
     """How many messages make an unthrottled round; a rehearsal on the way."""
     messages = max(1, 20 // len(channels))
     for _ in range(_CALIBRATIONS):
-        seen = server.round(channels, messages, size=size, within_s=_WITHIN_S)
-        if seen["took_s"] >= _ROUND_S / 2:
+        took_s = _least_s(server, channels, messages, size)
+        if took_s >= _ROUND_S / 2:
             break
-        messages = int(messages * max(2, min(10, _ROUND_S / max(seen["took_s"], 0.01))))
-    return max(1, int(messages * max(1, _ROUND_S / seen["took_s"])))
+        messages = int(messages * max(2, min(10, _ROUND_S / max(took_s, 0.01))))
+    return max(1, int(messages * max(1, _ROUND_S / took_s)))
+
+
+def _least_s(server: Running, channels: list[str], messages: int, size: int) -> float:
+    """How long a round takes, at best: one that is slow may be so by the machine's mood."""
+    least = float("inf")
+    for _ in range(2):
+        seen = server.round(channels, messages, size=size, within_s=_WITHIN_S)
+        least = min(least, seen["took_s"])
+    return least
 
 
 def _unthrottled(
@@ -380,9 +389,7 @@ def pages(names: list[str], options: Options, note: Note) -> Outcome:
     return outcome
 
 
-def _beside_pages(
-    server: Running, seconds: float
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def _beside_pages(server: Running, seconds: float) -> tuple[dict[str, Any], dict[str, Any]]:
     """Workload B alone, and while list pages are asked for; each as long as the other."""
     messages = int(50 * seconds)
     alone = server.round(_NEWS, messages, rate=50, within_s=_WITHIN_S)

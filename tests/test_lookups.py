@@ -4,8 +4,10 @@ import asyncio
 import threading
 
 import pytest
+from django.contrib.auth.models import User
 
 from redis_pubsub.auth.lookups import Lookups
+from redis_pubsub.auth.methods import Authenticator
 from redis_pubsub.db import Orm
 from redis_pubsub.exceptions import PoolBusy
 
@@ -114,3 +116,32 @@ async def test_who_goes_away_takes_nobody_along(orm, table):
 
     assert found[1] == ["b"] and found[3] == ["d"]
     assert ["d"] in table.queries
+
+
+def known_by_token(token):
+    """A ``tokenauth_method`` that can look up several tokens at once."""
+    known_by_token.asked.append([token])
+    return USERS.get(token)
+
+
+def known_by_tokens(tokens):
+    known_by_token.asked.append(sorted(tokens))
+    return {token: USERS[token] for token in tokens if token in USERS}
+
+
+known_by_token.asked = []
+known_by_token.many = known_by_tokens
+USERS = {str(number): User(pk=number) for number in range(50)}
+
+
+async def test_a_token_method_may_look_up_many(orm):
+    """Its attribute ``many`` is used for tokens that come at the same time."""
+    known_by_token.asked.clear()
+    authenticator = Authenticator([f"{__name__}.known_by_token"], orm)
+
+    users = await asyncio.gather(
+        *(authenticator.user_of(token) for token in [*USERS, "of nobody"])
+    )
+
+    assert users == [*USERS.values(), None]
+    assert len(known_by_token.asked) == 3

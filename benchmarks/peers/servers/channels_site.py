@@ -40,14 +40,14 @@ if not settings.configured:
         },
     )
 
-import django
+import django  # noqa: E402
 
 django.setup()
 
-from channels.db import database_sync_to_async
-from channels.generic.websocket import AsyncWebsocketConsumer
-from channels.routing import ProtocolTypeRouter
-from django.contrib.auth.models import AnonymousUser
+from channels.db import database_sync_to_async  # noqa: E402
+from channels.generic.websocket import AsyncWebsocketConsumer  # noqa: E402
+from channels.routing import ProtocolTypeRouter  # noqa: E402
+from django.contrib.auth.models import AnonymousUser  # noqa: E402
 
 
 @database_sync_to_async
