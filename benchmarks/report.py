@@ -239,11 +239,12 @@ def version_rows(results: dict[str, Result]) -> list[list[str]]:
 
 def write_tables(results: dict[str, Result]) -> None:
     """All ``.inc`` files."""
-    PLACE.mkdir(parents=True, exist_ok=True)
     for workload in _COLUMNS:
         told = "Not measured yet.\n"
         if workload in results:
             told = workload_table(results[workload])
+            if (PLACE / f"{workload}.svg").exists():
+                told += f"\n.. image:: performance/{workload}.svg\n    :alt: The table, drawn\n"
         (PLACE / f"{workload}.inc").write_text(told)
     heads = ["", "Ours to", "Wanted", "Measured", "Reached"]
     (PLACE / "ratios.inc").write_text(rst_table(heads, ratio_rows(results)))
@@ -293,6 +294,7 @@ def _growth(result: Result) -> Callable[[Any], None]:
 
 def write_plots(results: dict[str, Result]) -> bool:
     """All ``.svg`` files; whether matplotlib is there."""
+    PLACE.mkdir(parents=True, exist_ok=True)
     try:
         import matplotlib as mpl
     except ImportError:
@@ -325,7 +327,7 @@ def write_plots(results: dict[str, Result]) -> bool:
 
 if __name__ == "__main__":
     _results = load()
-    write_tables(_results)
-    print("tables:", ", ".join(_results) or "none")
     if not write_plots(_results):
         print("no plots: pip install django-redis-pubsub[bench]")
+    write_tables(_results)
+    print("tables:", ", ".join(_results) or "none")

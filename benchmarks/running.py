@@ -152,7 +152,7 @@ class Running:
         *,
         size: int = 100,
         rate: float = 0,
-        chunk: int = 100,
+        chunk: int = 0,
         within_s: float = 120,
     ) -> dict[str, Any]:
         """Publish so many messages to each channel, wait for the last, and count."""
@@ -165,7 +165,7 @@ class Running:
                     python=str(self.peer.python),
                 )
             )
-        chunk = 1 if rate else chunk
+        chunk = chunk or (1 if rate else 100)
         run = {"first": self._first, "messages": messages, "size": size}
         self._first += messages
         self.load.expect(**run)
