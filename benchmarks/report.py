@@ -244,7 +244,7 @@ def write_tables(results: dict[str, Result]) -> None:
         if workload in results:
             told = workload_table(results[workload])
             if (PLACE / f"{workload}.svg").exists():
-                told += f"\n.. image:: performance/{workload}.svg\n    :alt: The table, drawn\n"
+                told += f"\n.. image:: performance/{workload}.svg\n    :alt: As a plot\n"
         (PLACE / f"{workload}.inc").write_text(told)
     heads = ["", "Ours to", "Wanted", "Measured", "Reached"]
     (PLACE / "ratios.inc").write_text(rst_table(heads, ratio_rows(results)))

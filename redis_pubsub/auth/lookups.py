@@ -14,8 +14,11 @@ from typing import Any
 from ..db import Orm
 from ..exceptions import PoolBusy
 
-_AT_ONCE = 2
-"""Queries of one kind that run at once: one that hangs does not hold up the others."""
+_AT_ONCE = 4
+"""Queries of one kind that run at once, at most."""
+_PATIENCE_S = 0.05
+"""For so long who comes waits for the query that runs; then there is another, so that one
+that hangs does not hold up everybody."""
 _MOST_KEYS = 200
 """Keys of one query; databases bound the parameters of a statement."""
 
@@ -40,6 +43,7 @@ class Lookups:
         self._most_waiting = waiting
         self._waiting: list[tuple[str, asyncio.Future[Any]]] = []
         self._running: set[asyncio.Task[None]] = set()
+        self._patience: asyncio.TimerHandle | None = None
 
     async def get(self, key: str) -> Any:
         """The answer for a key. No two callers get the same object.
@@ -48,13 +52,26 @@ class Lookups:
             PoolBusy: Too many wait already.
             Exception: What ``one`` raises for this key.
         """
-        if len(self._running) < _AT_ONCE and not self._waiting:
+        if not self._running:
             self._begin([(key, answer := _new_future())])
         elif len(self._waiting) >= self._most_waiting:
             raise PoolBusy(f"{len(self._waiting)} wait for the database already")
         else:
             self._waiting.append((key, answer := _new_future()))
+            self._be_patient()
         return await answer
+
+    def _be_patient(self) -> None:
+        if self._patience is None:
+            loop = asyncio.get_running_loop()
+            self._patience = loop.call_later(_PATIENCE_S, self._lost_patience)
+
+    def _lost_patience(self) -> None:
+        self._patience = None
+        if len(self._running) < _AT_ONCE:
+            self._begin_next()
+        if self._waiting:
+            self._be_patient()
 
     def _begin(self, asked: list[tuple[str, asyncio.Future[Any]]]) -> None:
         task = asyncio.create_task(self._answer(asked), name="redis-pubsub-lookup")
@@ -63,12 +80,20 @@ class Lookups:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
-        if self._waiting and not task.cancelled():
-            # Who went away meanwhile is not looked up.
-            waiting = [each for each in self._waiting if not each[1].done()]
-            batch, self._waiting = waiting[:_MOST_KEYS], waiting[_MOST_KEYS:]
-            if batch:
-                self._begin(batch)
+        if not task.cancelled():
+            self._begin_next()
+            return
+        # The pool is closed: there will be no answers.
+        for _, answer in self._waiting:
+            answer.cancel()
+        self._waiting.clear()
+
+    def _begin_next(self) -> None:
+        # Who went away meanwhile is not looked up.
+        waiting = [each for each in self._waiting if not each[1].done()]
+        batch, self._waiting = waiting[:_MOST_KEYS], waiting[_MOST_KEYS:]
+        if batch:
+            self._begin(batch)
 
     async def _answer(self, asked: list[tuple[str, asyncio.Future[Any]]]) -> None:
         try:
