@@ -403,6 +403,8 @@ def _beside_pages(server: Running, seconds: float) -> tuple[dict[str, Any], dict
     )
     beside = server.round(_NEWS, messages, rate=50, within_s=_WITHIN_S)
     asking.communicate(timeout=_WITHIN_S)
+    # The pages' CPU is in the server's: a delivery's own cannot be told from it.
+    del beside["cpu_us_per_delivery"], beside["server_core_share"]
     return alone, beside
 
 
