@@ -434,10 +434,12 @@ def growth(names: list[str], options: Options, note: Note) -> Outcome:
                 server.connect(sockets, [f"news{{index%{channels}}}"], within_s=300)
                 count = _calibrated(server, listed, 100)
                 paced = max(1, int(50 * options.paced_s / channels))
-                server.round(listed, paced, rate=50, within_s=_WITHIN_S)
+                # Every channel gets a message: with many, more than 50 a second.
+                rate = max(50.0, channels / options.paced_s)
+                server.round(listed, paced, rate=rate, within_s=_WITHIN_S)
                 for _ in range(options.rounds):
                     burst = server.round(listed, count, within_s=_WITHIN_S)
-                    calm = server.round(listed, paced, rate=50, within_s=_WITHIN_S)
+                    calm = server.round(listed, paced, rate=rate, within_s=_WITHIN_S)
                     where = {"sockets": sockets, "channels": channels, "workers": workers}
                     outcome.add(f"{key}, burst", burst | where)
                     outcome.add(f"{key}, paced", calm | where)
