@@ -1,6 +1,7 @@
 """Publishes from a process of its own: ``python -m benchmarks.publisher ours``.
 
-``bare`` uses redis-py's pipeline, all others this package's blocking broker.
+``bare`` uses redis-py's pipeline, all others this package's blocking broker; to
+``audience-…`` go snapshots of a row whose field ``notes`` is the payload.
 """
 
 from __future__ import annotations
@@ -19,17 +20,30 @@ from .server import CHANNEL
 Publish = Callable[[list[bytes]], None]
 
 
-def ours() -> Publish:
+def ours(*, as_rows: bool = False) -> Publish:
     """As `redis_pubsub.publish` does after a commit: the drafts in one pipeline."""
+    from redis_pubsub import codec
     from redis_pubsub.broker import open_blocking
-    from redis_pubsub.messages import Draft, new_header
+    from redis_pubsub.messages import SNAPSHOT, Draft, Header, new_header
     from redis_pubsub.metrics import Metrics
     from redis_pubsub.options import BrokerOptions
 
     broker = open_blocking(BrokerOptions(url=os.environ["REDIS_URL"]), Metrics())
 
+    def header() -> Header:
+        if as_rows:
+            return new_header("update", model="shop.document", pk="1", audience=SNAPSHOT)
+        return new_header()
+
+    def row(raw: bytes) -> bytes:
+        fields = {"title": "", "notes": raw.decode(), "is_public": True, "tags": []}
+        fields["channel"] = 1
+        return codec.encode([{"model": "shop.document", "pk": 1, "fields": fields}])
+
     def publish(payloads: list[bytes]) -> None:
-        broker.publish([Draft(CHANNEL, new_header(), raw) for raw in payloads])
+        broker.publish(
+            [Draft(CHANNEL, header(), row(raw) if as_rows else raw) for raw in payloads]
+        )
 
     return publish
 
@@ -68,7 +82,8 @@ def publish_all(publish: Publish, command: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    _publish = bare() if sys.argv[1] == "bare" else ours()
+    _kind = sys.argv[1]
+    _publish = bare() if _kind == "bare" else ours(as_rows=_kind.startswith("audience-"))
     say({})
     for _line in sys.stdin:
         say(publish_all(_publish, json.loads(_line)))

@@ -2,13 +2,15 @@
 
 ``ours`` is this package's ``@websocket_pubsub``, ``live`` its live endpoint; ``bare`` is
 what one writes by hand with aiohttp and redis-py: a set of sockets, a task, a ``send_str``
-for each. ``ours-auth`` lets only those in who have a token.
+for each. ``ours-auth`` lets only those in who have a token. ``audience-10`` is ``ours``
+with documents of which ten groups of users see each its own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -69,6 +71,30 @@ def our_application(*, authenticate: bool) -> web.Application:
     return setup(handlers=[route])
 
 
+def audience_application(keys: int) -> web.Application:
+    """`our_application`, where each socket is another user, of one of some audiences."""
+    _set_up()
+    from django.contrib.auth.models import User
+
+    from redis_pubsub.contrib.websockets import setup, websocket_pubsub
+    from tests.shop.models import Document
+
+    hooks: Any = Document
+    hooks.audience_key = classmethod(lambda cls, user: user.pk % keys)
+    hooks.can_view = classmethod(lambda cls, user, instance: True)
+    hooks.serialize_for = lambda self, audience: self.notes
+    numbers = itertools.count(1)
+
+    async def listen(ws: Any, params: Any, manager: Any, **kwargs: Any) -> None:
+        manager.user = User(pk=next(numbers))
+        await manager.forward(ws, CHANNEL)
+        await ws.send_str("ready")
+        while (await ws.receive()).type is not web.WSMsgType.CLOSED:
+            pass
+
+    return setup(handlers=[websocket_pubsub("/")(listen)])
+
+
 def bare_application(redis_url: str) -> web.Application:
     """A set of sockets and a loop of ``send_str``, everything at its default."""
     sockets: set[web.WebSocketResponse] = set()
@@ -115,6 +141,8 @@ def application(kind: str) -> web.Application:
     """The application of a kind of server."""
     if kind == "live":
         return live_application()
+    if kind.startswith("audience-"):
+        return audience_application(int(kind.removeprefix("audience-")))
     if kind.startswith("ours"):
         return our_application(authenticate=kind == "ours-auth")
     return bare_application(os.environ["REDIS_URL"])

@@ -8,6 +8,13 @@ from tests.settings import REDIS_PUBSUB as _REDIS_PUBSUB
 _MEASURED: dict[str, Any] = {
     "tokenauth_method": "benchmarks.server.cached_user",
     "live": {"anonymous": True},
+    # One user has all sockets, and they come as fast as they can.
+    "limits": {
+        "connections": 1_000_000,
+        "connects_per_s": 1_000_000,
+        "connects_burst": 1_000_000,
+        "user_connections": 1_000_000,
+    },
     "channels": {
         "news": {"subscribe": "anyone"},
         "shared:*": {"subscribe": "authenticated"},

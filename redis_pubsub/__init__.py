@@ -8,20 +8,24 @@ from .lazy import lazy
 
 if TYPE_CHECKING:
     from .auth.personal import personal_channels
+    from .consumers import asend, consumer, send
     from .contrib.websockets import get_application, get_runner_factory
     from .publishing import apublish, publish
     from .publishing.addressed import apublish_to, publish_to
     from .publishing.control import (
         adisconnect,
         arefresh,
+        asend_to,
         aunsubscribe,
         disconnect,
         refresh,
+        send_to,
         unsubscribe,
     )
     from .publishing.histories import ahistory, alast, history, last
     from .publishing.present import apresence, presence
     from .readers import ChannelReader, SubscriptionManager
+    from .receivers import receiver
 
 __version__ = "2.0.0.dev0"
 
@@ -36,7 +40,10 @@ __all__ = [
     "apublish",
     "apublish_to",
     "arefresh",
+    "asend",
+    "asend_to",
     "aunsubscribe",
+    "consumer",
     "disconnect",
     "get_application",
     "get_runner_factory",
@@ -46,7 +53,10 @@ __all__ = [
     "presence",
     "publish",
     "publish_to",
+    "receiver",
     "refresh",
+    "send",
+    "send_to",
     "unsubscribe",
 ]
 
@@ -63,7 +73,10 @@ __getattr__ = lazy(
         "apublish": "publishing",
         "apublish_to": "publishing.addressed",
         "arefresh": "publishing.control",
+        "asend": "consumers",
+        "asend_to": "publishing.control",
         "aunsubscribe": "publishing.control",
+        "consumer": "consumers",
         "disconnect": "publishing.control",
         "get_application": "contrib.websockets",
         "get_runner_factory": "contrib.websockets",
@@ -73,7 +86,10 @@ __getattr__ = lazy(
         "presence": "publishing.present",
         "publish": "publishing",
         "publish_to": "publishing.addressed",
+        "receiver": "receivers",
         "refresh": "publishing.control",
+        "send": "consumers",
+        "send_to": "publishing.control",
         "unsubscribe": "publishing.control",
     },
 )

@@ -16,6 +16,7 @@ from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 from django.utils.text import Truncator
 
+from .dead_letter_admin import DeadLetterAdmin as DeadLetterAdmin
 from .models import Channel, OutboxMessage, ReceivedPublication, Subscription
 
 if TYPE_CHECKING:

@@ -14,9 +14,10 @@ class RedisPubsubConfig(AppConfig):
 
     def ready(self) -> None:
         from . import checks, publishing, readers
-        from .publishing import signals
+        from .publishing import revocation, signals
 
         publishing.connect()
         readers.connect()
         signals.connect()
+        revocation.connect()
         checks.register()

@@ -21,14 +21,13 @@ from .conf import Config, get_config
 from .db import Orm
 from .hub import Hub
 from .hub.presence import Presence
-from .messages import Message, reserved_channel
+from .messages import CONTROL_CHANNEL, Message
 from .metrics import MAX, Gauge, Gauges, Metrics
+from .rounds import Rounds
 from .watchdog import LoopWatchdog
 from .wire import Envelope
 
 logger = logging.getLogger("redis_pubsub.engine")
-
-CONTROL_CHANNEL = reserved_channel("control")
 
 
 class ControlEvent(msgspec.Struct, omit_defaults=True):
@@ -36,20 +35,27 @@ class ControlEvent(msgspec.Struct, omit_defaults=True):
 
     Attributes:
         kind: ``subscriptions`` or ``refresh`` (of these users: what they may hear may have
-            changed), ``disconnect``, ``unsubscribe``, or ``all`` after events were missed.
+            changed), ``disconnect``, ``unsubscribe``, ``send``, or ``all`` after events
+            were missed.
         users: Primary keys as text.
         client: Id of one connection, instead of users.
+        digest: Of the session key or token by which a connection was let in
+            (`redis_pubsub.auth.standing.digest_of`): of these users' connections only
+            that one's, or without users of anybody's.
         channel: What is unsubscribed.
         code: Close code of a disconnect.
         reason: What its client is told.
+        data: What is sent to one connection, as JSON.
     """
 
     kind: str
     users: list[str] = []
     client: str = ""
+    digest: str = ""
     channel: str = ""
     code: int = 0
     reason: str = ""
+    data: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class Control:
@@ -96,6 +102,8 @@ class Engine:
         presence: Who is on which channel, and this engine's own members.
         orm: Runs blocking database work.
         control: Feeds control events.
+        rounds: Has everything looked at again now and then.
+        audiences: Says who sees what on channels where that differs.
         parts: What upper floors attach, by their own type; see `part`.
     """
 
@@ -105,16 +113,24 @@ class Engine:
         self.orm = Orm(
             config.db_threads, config.limits.db_waiting, in_test_thread=in_test_thread
         )
+        # Not before there are models: this module is imported earlier.
+        from .audiences import Audiences
+
+        self.audiences = Audiences(config, self.orm, self.metrics)
         options = config.broker_options()
         self.hub = Hub(
             open_broker(options, self.metrics),
             self.metrics,
             Envelope(options.envelope_key),
             recovery_messages=config.limits.recovery_messages,
+            judge=self.audiences,
         )
+        self.audiences.bind(self.hub.viewers)
         self.node = uuid.uuid4().hex[:12]
         self.presence = Presence(self.hub.broker, self.metrics, self.node)
         self.control = Control(self.metrics)
+        self.rounds = Rounds(config.limits.recheck_s, self.metrics)
+        self.control.handlers.append(self.audiences.heard)
         self.watchdog = LoopWatchdog(config.limits.loop_block_s, self.metrics)
         self.gauges = Gauges()
         self._show()
@@ -129,6 +145,7 @@ class Engine:
         """Connect in the background and become the loop's engine."""
         self.watchdog.start()
         await self.hub.start()
+        self.rounds.start()
         self._watch = asyncio.create_task(self._hear_control(), name="redis-pubsub-control")
         _engines[self.loop] = self
 
@@ -137,6 +154,7 @@ class Engine:
         if _engines.get(self.loop) is self:
             del _engines[self.loop]
         self.watchdog.close()
+        self.rounds.close()
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.wait([self._watch])

@@ -45,6 +45,21 @@ class PayloadTooLarge(InvalidPayload):
         self.limit_bytes = limit_bytes
 
 
+class AudienceRequired(PubSubError, ValueError):
+    """A plain value was published on a channel on which each audience sees something else.
+
+    Attributes:
+        channel: The channel's name.
+    """
+
+    def __init__(self, channel: str) -> None:
+        super().__init__(
+            f"who may see a plain value on {channel!r} is not known: publish an instance, "
+            'whose model says so, or pass audience="everyone" if all who listen may see it'
+        )
+        self.channel = channel
+
+
 class MalformedMessage(PubSubError):
     """Something on a Redis channel is not a message of ours: count it and go on."""
 
@@ -113,4 +128,26 @@ class PoolBusy(PubSubError):
 
 
 class HandlerConfigError(PubSubError):
-    """A ``websockets.py`` does not import or names a handler that is not there."""
+    """A ``websockets.py`` or ``consumers.py`` does not import, names a handler that is not
+    there, or has two of one name."""
+
+
+class QueueFull(PubSubError):
+    """A queue has as many jobs as it may; this one was not taken.
+
+    Attributes:
+        queue: Its name.
+        limit: ``REDIS_PUBSUB["workers"]["queue_jobs"]``.
+    """
+
+    def __init__(self, queue: str, limit: int) -> None:
+        super().__init__(
+            f"{limit} jobs wait for {queue!r} already; start more workers "
+            f'(manage.py pubsub_worker), or raise REDIS_PUBSUB["workers"]["queue_jobs"]'
+        )
+        self.queue = queue
+        self.limit = limit
+
+
+class JobAbandoned(PubSubError):
+    """A job whose workers died of it, one after the other, or that nobody can read."""

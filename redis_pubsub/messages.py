@@ -6,8 +6,8 @@ where a channel's history stands.
 
 from __future__ import annotations
 
+import os
 import time
-import uuid
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -22,6 +22,12 @@ CREATE = "create"
 UPDATE = "update"
 DELETE = "delete"
 
+SNAPSHOT = "snapshot"
+"""A header's ``audience``: the payload is a row for the servers' eyes; what each client
+gets is rendered from it."""
+EVERYONE = "everyone"
+"""A header's ``audience``: on a channel of audiences, yet meant for all who listen."""
+
 _CONTROL_CHARACTERS = frozenset([*map(chr, range(32)), *map(chr, range(127, 160))])
 _RESERVED = "\x00"
 
@@ -34,6 +40,28 @@ def reserved_channel(name: str) -> str:
 def is_reserved(channel: str) -> bool:
     """Whether a channel is this package's own."""
     return channel.startswith(_RESERVED)
+
+
+CONTROL_CHANNEL = reserved_channel("control")
+"""Where processes are told to look again, or to end something."""
+
+
+def has_position(channel: str) -> bool:
+    """Whether what was said on a channel can be read again."""
+    return not is_reserved(channel) or channel == CONTROL_CHANNEL
+
+
+_QUEUE = reserved_channel("queue:")
+
+
+def queue_channel(queue: str) -> str:
+    """The channel of a queue of jobs: it wakes workers, and its name signs the jobs."""
+    return _QUEUE + queue
+
+
+def queue_of(channel: str) -> str | None:
+    """The queue whose channel this is; ``None`` if it is none."""
+    return channel.removeprefix(_QUEUE) if channel.startswith(_QUEUE) else None
 
 
 def check_channel_name(name: str) -> str:
@@ -73,6 +101,18 @@ class Position:
     offset: int
 
 
+class Times(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """When a job may run, in Unix seconds; 0 for any time.
+
+    Attributes:
+        due_at: Not before.
+        expires_at: Not after.
+    """
+
+    due_at: float = 0.0
+    expires_at: float = 0.0
+
+
 class Header(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """What travels with a payload, as JSON, in one line before it.
 
@@ -84,6 +124,9 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
         pk: The row's primary key as text, else empty.
         exclude: Id of a connection that must not get the message.
         info: Of a message that a client published: who it was, as other clients are told.
+        audience: `SNAPSHOT`, `EVERYONE`, or ``""`` for an ordinary message.
+        fields: Of a snapshot: the only fields its publisher wants shown.
+        times: Of a job: when it may run.
     """
 
     id: str
@@ -93,6 +136,9 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     pk: str = ""
     exclude: str = ""
     info: dict[str, Any] | None = None
+    audience: str = ""
+    fields: list[str] | None = None
+    times: Times | None = None
 
 
 def new_header(
@@ -102,16 +148,20 @@ def new_header(
     pk: str = "",
     exclude: str = "",
     info: dict[str, Any] | None = None,
+    audience: str = "",
+    fields: list[str] | None = None,
 ) -> Header:
     """A header for a message that is born now."""
     return Header(
-        id=uuid.uuid4().hex,
+        id=os.urandom(16).hex(),
         event=event,
         sent_at=time.time(),
         model=model,
         pk=pk,
         exclude=exclude,
         info=info,
+        audience=audience,
+        fields=fields,
     )
 
 
@@ -123,7 +173,11 @@ class Message:
         header: See `Header`.
         raw: The payload as the JSON bytes its publisher encoded.
         position: Epoch and offset; offset 0 and epoch ``""`` without history.
+        size_bytes: What it takes in a process' queues.
+        is_judged: Whether each listener gets its own view of it, or nothing: a `Judged`.
     """
+
+    is_judged = False
 
     def __init__(
         self, channel: str, header: Header, raw: bytes, position: Position
@@ -132,6 +186,9 @@ class Message:
         self.header = header
         self.raw = raw
         self.position = position
+        self.size_bytes = len(raw)
+        # Of a view: the message it was rendered from.
+        self.source: Judged | None = None
         # What an upper floor made of the message, once for all its listeners.
         self.shared: Any = None
         # The same for those who come back to the live endpoint: what their replies hold.
@@ -163,6 +220,50 @@ class Message:
             f"<Message {self.event or '-'} on {self.channel!r} at {self.position.offset}: "
             f"{self.raw[:60]!r}>"
         )
+
+
+class Judged(Message):
+    """A message of which each audience gets its own view, or nothing.
+
+    Sealed: whoever takes its ``raw`` or ``payload`` for a message's finds ``null``, so that
+    a path that knows no audiences shows nothing to anybody.
+
+    Attributes:
+        stored: What the publisher sent: a row in Django's form. For servers only.
+        views: What each audience gets; ``None`` for nothing. Filled by ``hub.lanes``; an
+            audience that is missing was not asked for.
+        is_for_nobody: It is withheld from all, without asking.
+    """
+
+    is_judged = True
+
+    def __init__(
+        self, channel: str, header: Header, stored: bytes, position: Position
+    ) -> None:
+        super().__init__(channel, header, _SEALED, position)
+        self.stored = stored
+        self.size_bytes = len(stored)
+        self.views: dict[Any, Message | None] = {}
+        self.is_for_nobody = False
+
+    def opened(self) -> Message:
+        """The stored row as a message, for code that stays on the server."""
+        return Message(self.channel, self.header, self.stored, self.position)
+
+    def view(self, raw: bytes) -> Message:
+        """What one audience gets."""
+        view = Message(self.channel, self.header, raw, self.position)
+        view.source = self
+        return view
+
+
+_SEALED = b"null"
+
+
+def message_of(channel: str, header: Header, raw: bytes, position: Position) -> Message:
+    """A message as it came from a broker: a snapshot is sealed."""
+    kind = Judged if header.audience == SNAPSHOT else Message
+    return kind(channel, header, raw, position)
 
 
 @dataclass(frozen=True, slots=True)

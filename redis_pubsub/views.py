@@ -1,4 +1,5 @@
-"""Pages that show a state and then follow it: `live_page`, `LivePageMixin`."""
+"""Pages that show a state and then follow it: `live_page`, `LivePageMixin`. And the views
+that issue tickets: `ticket`, and `TicketView` for REST framework."""
 
 from __future__ import annotations
 
@@ -8,10 +9,17 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.csrf import csrf_protect
+from django.views.decorators.http import require_POST
 
+from .auth.issuing import TicketRefused, ticket_for
+from .lazy import lazy
 from .messages import Position
 from .publishing.positions import positions
+
+# The other view needs REST framework, which not every site has.
+__getattr__ = lazy("redis_pubsub", {"TicketView": "contrib.rest_framework"})
 
 ATTRIBUTE = "live_positions"
 """Where a request keeps the positions that were read for its page."""
@@ -82,3 +90,21 @@ def remember(request: HttpRequest, channels: Iterable[str]) -> dict[str, Positio
 
 def _named(channels: Iterable[str], kwargs: dict[str, Any]) -> list[str]:
     return [channel.format(**kwargs) for channel in channels]
+
+
+@csrf_protect
+@require_POST
+def ticket(request: HttpRequest) -> HttpResponse:
+    """Issue a ticket to whoever is logged in: ``{"ticket": "…", "expires_in": 30}``.
+
+    ``POST`` only, with Django's CSRF token. It is good for pages of the origin that asked.
+    Who is not logged in gets 403, and so does a page of a foreign origin; 503 while Redis
+    does not answer.
+    """
+    try:
+        issued = ticket_for(request, getattr(request, "user", None))
+    except TicketRefused as refusal:
+        return JsonResponse(
+            {"detail": str(refusal)}, status=refusal.status, headers=refusal.headers
+        )
+    return JsonResponse(issued, headers={"Cache-Control": "no-store"})

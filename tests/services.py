@@ -52,8 +52,13 @@ def has_mariadb() -> bool:
 
 
 @contextlib.contextmanager
-def postgres() -> Iterator[Database]:
-    """A PostgreSQL with an empty database."""
+def postgres(*, is_durable: bool = False) -> Iterator[Database]:
+    """A PostgreSQL with an empty database.
+
+    Args:
+        is_durable: With the settings it comes with, as a measurement of commits needs;
+            no test does.
+    """
     require("PostgreSQL", has_postgres())
     import psycopg
 
@@ -63,7 +68,7 @@ def postgres() -> Iterator[Database]:
         install = [f"{programs}/initdb", f"--pgdata={home / 'data'}", "--username=postgres"]
         install += ["--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"]
         _run(install, account=account, home=home)
-        with postgres_again(home):
+        with postgres_again(home, is_durable=is_durable):
             with psycopg.connect(
                 host=str(home), user="postgres", dbname="postgres", autocommit=True
             ) as db:
@@ -77,13 +82,16 @@ def postgres() -> Iterator[Database]:
 
 
 @contextlib.contextmanager
-def postgres_again(home: Path) -> Iterator[None]:
+def postgres_again(home: Path, *, is_durable: bool = False) -> Iterator[None]:
     """A server for what `postgres` has put into a directory, its ``HOST``."""
     import psycopg
 
     server = [f"{_postgres_programs()}/postgres", "-D", f"{home / 'data'}", "-k", f"{home}"]
-    # A test needs no durability, and no port that another server could own.
-    for option in ("listen_addresses=", "fsync=off", "full_page_writes=off"):
+    # A port could be another server's.
+    options = ["listen_addresses="]
+    if not is_durable:
+        options += ["fsync=off", "full_page_writes=off"]
+    for option in options:
         server += ["-c", option]
 
     def connect() -> psycopg.Connection:

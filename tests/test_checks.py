@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from django.conf import settings as site_settings
 from django.core.checks import CheckMessage, run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
@@ -26,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 something_not_callable = 7
+LONG = "a key of thirty-two bytes at least"
 
 
 @pytest.fixture
@@ -119,6 +121,7 @@ WRONG = [
     # Bounds and choices.
     ({"db_threads": 0}, "E004", '["db_threads"] must be at least 1', "larger"),
     ({"drain_s": -1}, "E004", '["drain_s"] must be at least 0', "larger"),
+    ({"reconnect_spread_s": -1}, "E004", '["reconnect_spread_s"] must be', "larger"),
     ({"port": -1}, "E004", '["port"] must be at least 0', "larger"),
     ({"port": 65_536}, "E004", '["port"] must be at most 65535', "free one"),
     ({"db": -1}, "E004", '["db"] must be at least 0', "larger"),
@@ -147,6 +150,9 @@ WRONG = [
     ({"url": "redis://localhost:0"}, "E005", "port 0", "redis://"),
     ({"url": "redis://localhost/main"}, "E005", "a database's number", "/0"),
     ({"url": "unix://"}, "E005", "names no socket", "unix:///run"),
+    ({"url": "redis+sentinel://one:26379"}, "E005", "name the master", "/mymaster"),
+    ({"url": "redis+sentinel://one:0/m"}, "E005", "no possible port", "redis+sentinel"),
+    ({"url": "rediss+sentinel://one/m/x"}, "E005", "a database's number", "redis+sent"),
     (
         {"url": "redis://localhost", "address": ("localhost", 6379), "db": 1},
         "E005",
@@ -219,6 +225,28 @@ def test_a_wrong_setting_is_one_message_with_place_and_remedy(
     assert hint in message.hint
 
 
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        ({"*": {"audience": False}}, "shop.Document says who may see what"),
+        ({"b": {"audience": False, "models": ["shop.Note"]}}, "shop.Note says who"),
+        ({"b": {"audience": True, "publish": "anyone"}}, "nothing that clients publish"),
+    ],
+)
+def test_a_rule_that_speaks_against_audiences_is_told(told, rule, text):
+    """A model's word on who may see what holds whatever a rule says."""
+    found = told({"channels": rule})
+
+    assert {*ids(found)} == {"E013"}
+    assert any(text in message.msg for message in found)
+
+
+def test_rules_of_other_channels_may_say_what_they_like_of_audiences(told):
+    """Only channels that carry such a model are meant."""
+    assert told({"channels": {"news:*": {"audience": False}}}) == []
+    assert told({"channels": {"board": {"audience": True, "history_size": 5}}}) == []
+
+
 @pytest.mark.parametrize("setting", [case[0] for case in WRONG])
 def test_what_cannot_be_read_is_reported(told, setting):
     """`conf.read` stops a process with its first complaint; the checks come first."""
@@ -286,9 +314,12 @@ def test_every_wrong_key_is_told_on_its_own(told):
         },
         {"limits": {"message_bytes": 1, "heartbeat_s": 5, "handler_grace_s": 0}},
         {"live": {"enabled": True, "path": "/live", "anonymous": False, "token_key": "k"}},
+        {"live": {"token_key": ["new", "old"]}},
         {"db_threads": 1, "drain_s": 0, "host": "::", "port": 0, "envelope_key": "key"},
         {"outbox": False},
         {"outbox": True},
+        {"url": "redis+sentinel://:p@one:26379,two:26380/mymaster/2?sentinel_password=s"},
+        {"url": "rediss+sentinel://one/mymaster", "reconnect_spread_s": 0},
     ],
 )
 def test_a_right_setting_is_silent(told, setting):
@@ -416,11 +447,76 @@ def test_memory_with_several_workers_is_refused(told, monkeypatch, workers, url,
         ({"token_in_query": True}, ["W004"]),
         ({"url": "memory://", "outbox": True}, ["W003", "W005"]),
         (["no dict"], ["E002"]),
+        ({"live": {"token_key": LONG}}, []),
+        ({"live": {"token_key": "short"}}, ["W014"]),
+        ({"live": {"token_key": [LONG, "short"]}}, ["W014"]),
+        ({"live": {"token_key": [LONG, site_settings.SECRET_KEY]}}, ["W015"]),
+        ({"envelope_key": "short"}, ["W014"]),
+        ({"envelope_key": site_settings.SECRET_KEY}, ["W015"]),
+        ({"health": {"metrics_token": "guess"}}, ["W016"]),
+        ({"health": {"metrics_token": LONG}}, []),
+        ({"trusted_proxies": ["10.0.0.0/8", "unix"]}, []),
+        ({"trusted_proxies": ["0.0.0.0/0"]}, ["W017"]),
+        ({"trusted_proxies": ["unix", "::/0"]}, ["W017"]),
+        ({"url": "redis://redis.example:6379/0"}, ["W012", "W013"]),
+        ({"url": "redis://user:secret@10.0.0.7"}, ["W012"]),
+        ({"url": "redis://10.0.0.7?password=secret"}, ["W012"]),
+        ({"url": "rediss://10.0.0.7"}, ["W013"]),
+        ({"url": "rediss://:secret@redis.example"}, []),
+        ({"url": "redis://127.0.0.1"}, []),
+        ({"url": "redis://[::1]:6379"}, []),
+        ({"url": "unix:///run/redis.sock"}, []),
+        ({"address": ("redis.example", 6379)}, ["W012", "W013"]),
+        ({"address": ("redis.example", 6379), "password": "x"}, ["W012"]),
+        ({"address": "/run/redis.sock"}, []),
+        ({"live": {"anonymous": True}, "channels": {"a": {"publish": "anyone"}}}, ["W011"]),
+        ({"live": {"anonymous": True}, "channels": {"a": {"subscribe": "anyone"}}}, []),
+        ({"channels": {"a": {"publish": "anyone"}}}, []),
     ],
 )
 def test_a_deployment_is_warned(told, setting, expected):
     """``check --deploy`` says what is fine only while developing."""
     assert ids(told(setting, deploy=True)) == expected
+
+
+@pytest.mark.parametrize(
+    ("same_site", "expected"),
+    [
+        ("Lax", []),
+        ("Strict", []),
+        ("None", ["W010"]),
+        ("none", ["W010"]),
+        (False, ["W010"]),
+    ],
+)
+def test_a_cookie_that_goes_with_any_page_is_told(told, settings, same_site, expected):
+    """Browsers hold it back on other sites' pages, unless they are told not to."""
+    settings.SESSION_COOKIE_SAMESITE = same_site
+
+    assert ids(told({}, deploy=True)) == expected
+
+
+def test_a_site_without_sessions_hears_nothing_of_cookies(told, settings):
+    settings.SESSION_COOKIE_SAMESITE = False
+    settings.INSTALLED_APPS = [
+        app for app in settings.INSTALLED_APPS if app != "django.contrib.sessions"
+    ]
+
+    assert told({}, deploy=True) == []
+
+
+def test_no_secret_is_repeated_by_a_warning(told):
+    """Messages end up in logs and CI output."""
+    found = told(
+        {
+            "url": "redis://user:hunter2@redis.example",
+            "live": {"token_key": "hunter2"},
+            "health": {"metrics_token": "hunter2"},
+        },
+        deploy=True,
+    )
+
+    assert len(found) == 3 and "hunter2" not in str(found)
 
 
 class TestModels:
@@ -454,6 +550,45 @@ class TestModels:
         assert ids([message]) == ["E101"] and message.obj is Account
         assert '"password_hash"' in message.msg
         assert "PUBLISH_FIELDS" in message.hint
+
+    def test_hooks_that_would_withhold_everything_are_told(self, told_of):
+        """An instance method, and a coroutine function."""
+
+        class Secretive(PublishableModel):
+            def can_view(self, user):
+                return True
+
+            @classmethod
+            async def audience_key(cls, user):
+                return None
+
+            class Meta:
+                app_label = "shop"
+
+        found = told_of()
+
+        assert ids(found) == ["E107", "E107"]
+        assert "classmethod def can_view(cls, user, instance)" in found[0].hint
+        assert "coroutine" in found[1].msg
+
+    def test_a_secret_in_a_snapshot_is_told_whatever_is_sent(self, told_of):
+        """Redis keeps all fields of a model with audiences."""
+
+        class Vault(PublishableModel):
+            PUBLISH_FIELDS = ("name",)
+            name = models.TextField()
+            api_key = models.TextField()
+
+            @classmethod
+            def can_view(cls, user, instance):
+                return True
+
+            class Meta:
+                app_label = "shop"
+
+        (message,) = told_of()
+
+        assert ids([message]) == ["E108"] and '"api_key"' in message.msg
 
     def test_a_secret_that_is_named_or_inherited_is_told_too(self, told_of):
         """Naming it in PUBLISH_FIELDS does not make it public."""
@@ -673,3 +808,9 @@ def test_a_broken_setting_stops_manage_py_with_all_its_messages(tmp_path):
     assert ran.returncode == 1
     assert "4 issues" in ran.stderr and 'Did you mean "port"?' in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_a_setting_that_is_no_dict_says_so_wherever_it_is_read():
+    """Also where nobody has run the checks."""
+    with pytest.raises(ImproperlyConfigured, match="must be a dict, not str"):
+        conf.read("redis://localhost")

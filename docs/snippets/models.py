@@ -46,3 +46,38 @@ class OldName(PublishableModel):
         on_delete=models.CASCADE,
         related_name="publishable_%(class)ss",  # as in 1.0
     )
+
+
+class Report(PublishableModel):
+    PUBLISH_ON_CREATE = True
+    PUBLISH_ON_UPDATE = True
+    PUBLISH_ON_DELETE = True
+
+    title = models.CharField(max_length=200)
+    salary = models.DecimalField(max_digits=9, decimal_places=2)
+    is_draft = models.BooleanField(default=False)
+
+    @classmethod
+    def audience_key(cls, user):
+        return "editor" if user.has_perm("letters.change_report") else "reader"
+
+    @classmethod
+    def can_view(cls, user, instance):
+        return not instance.is_draft or user.has_perm("letters.change_report")
+
+    def serialize_for(self, audience):
+        payload = {"id": self.pk, "title": self.title}
+        if audience == "editor":
+            payload["salary"] = self.salary
+        return payload
+
+
+class Diary(PublishableModel):
+    PUBLISH_ON_CREATE = True
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
+    text = models.TextField()
+
+    @classmethod
+    def can_view(cls, user, instance):
+        return instance.owner_id == user.pk

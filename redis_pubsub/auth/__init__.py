@@ -6,12 +6,14 @@ from .authorize import Authorizer
 from .methods import Authenticator, AuthUnavailable, authjwt_method, authtoken_method
 from .personal import PersonalChannels, personal_channels
 from .session import user_of_session
+from .standing import Standing
 
 __all__ = [
     "AuthUnavailable",
     "Authenticator",
     "Authorizer",
     "PersonalChannels",
+    "Standing",
     "authjwt_method",
     "authtoken_method",
     "personal_channels",

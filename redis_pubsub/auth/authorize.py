@@ -23,9 +23,9 @@ from django.utils.module_loading import import_string
 from ..addresses import (
     BROADCAST,
     GROUP,
-    KINDS,
     SESSION,
     USER,
+    address_kind,
     address_of,
     session_digest,
 )
@@ -136,6 +136,23 @@ class Authorizer:
             for (channel, _), answer in zip(wishes, answers, strict=True)
         ]
 
+    @property
+    def has_method(self) -> bool:
+        """Whether the site has a method of its own."""
+        return bool(self._config.authorize_method)
+
+    async def answers_without_rows(
+        self,
+        user: AbstractBaseUser | None,
+        wishes: Sequence[tuple[str, str]],
+        *,
+        session_key: str = "",
+        connection: str = "",
+    ) -> list[bool | None]:
+        """What method and rules say of channels (and their tokens), in order; ``None``
+        where an active `Subscription` decides. No query of its own, but for groups."""
+        return await self._first_answers(user, wishes, session_key, connection)
+
     async def may(
         self,
         user: AbstractBaseUser | None,
@@ -234,8 +251,8 @@ class Authorizer:
     def _is_ruled(self, channel: str) -> bool:
         """Whether channel options say who may: of what is for somebody only a rule does
         that is meant for those, not one for every channel."""
-        kind, _, _ = channel.partition(":")
-        if kind not in KINDS:
+        kind = address_kind(channel)
+        if not kind:
             return True
         return self._config.channel_rules.pattern_of(channel).startswith(kind)
 

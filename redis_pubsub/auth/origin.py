@@ -39,6 +39,12 @@ def is_origin_allowed(
     return validate_host((own.hostname or "").rstrip("."), [*hosts] or _LOCAL)
 
 
+def plain_origin(origin: str) -> str:
+    """One spelling per origin, with its port; ``""`` for what is none."""
+    parts = _parse(origin)
+    return "" if parts is None else "{}://{}:{}".format(*_identity(parts))
+
+
 def origin_of_page(site: str | None, referer: str, own: str) -> str:
     """Whose page a request without an ``Origin`` comes from.
 

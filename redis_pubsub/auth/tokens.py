@@ -1,7 +1,8 @@
 """Signed tokens of this site's own: who somebody is, or which channel he may hear.
 
-JSON web tokens, HS256 only, with the key ``REDIS_PUBSUB["live"]["token_key"]``. For other
-algorithms and issuers there is ``tokenauth_method``.
+JSON web tokens, HS256 only, with the key ``REDIS_PUBSUB["live"]["token_key"]``, or with the
+first of several: a new key goes to the front, and the old one stays until its tokens have
+ended. For other algorithms and issuers there is ``tokenauth_method``.
 
 Source: RFC 7515 and RFC 7519; the claims are those of Centrifugo, whose clients these
 tokens serve.
@@ -13,6 +14,7 @@ import base64
 import binascii
 import hmac
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -25,8 +27,8 @@ from ..exceptions import PubSubError
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
 
-# What is empty is left out of a token, which goes by identity.
-_NO_INFO = Raw()
+TOKEN_MAX = 8_192
+"""Characters; a longer token is no token."""
 _HEADER = b'{"alg":"HS256","typ":"JWT"}'
 
 
@@ -38,6 +40,7 @@ class ExpiredToken(InvalidToken):
     """A good token whose time is over."""
 
 
+# What is empty is left out of a token, which goes by identity.
 _NO_INFO = Raw()
 
 
@@ -106,19 +109,26 @@ def sign(claims: bytes, key: str) -> str:
     return (b"%s.%s" % (signed, _encode(_digest(key, signed)))).decode()
 
 
-def verify(token: str, key: str) -> Claims:
+def verify(token: str, keys: str | Sequence[str]) -> Claims:
     """What a token says, if it is to be believed.
+
+    Args:
+        token: Of a client.
+        keys: One of these has signed it. Each is tried, whichever fits: how long it takes
+            says nothing.
 
     Raises:
         ExpiredToken: It was good once.
         InvalidToken: It is not ours, or not yet good.
     """
+    if len(token) > TOKEN_MAX:
+        raise InvalidToken("too long for a token")
     try:
         head, body, signature = token.encode("ascii").split(b".")
-        is_ours = _header.decode(_decode(head)).alg == "HS256" and hmac.compare_digest(
-            _decode(signature), _digest(key, b"%s.%s" % (head, body))
+        is_ours = _header.decode(_decode(head)).alg == "HS256" and _is_signed(
+            _decode(signature), b"%s.%s" % (head, body), keys
         )
-        claims = _claims.decode(_decode(body)) if is_ours and key else None
+        claims = _claims.decode(_decode(body)) if is_ours else None
     except (ValueError, binascii.Error, msgspec.MsgspecError, RecursionError) as error:
         raise InvalidToken(f"not a token: {error}") from None
     now = time.time()
@@ -133,7 +143,7 @@ def expiry_of(token: str) -> float:
     """When a JSON web token ends, by its own word: 0 for never, or for another kind of
     token. Believe it only of a token that somebody has verified."""
     parts = token.split(".")
-    if len(parts) != 3:
+    if len(parts) != 3 or len(token) > TOKEN_MAX:
         return 0
     try:
         return _expiry.decode(_decode(parts[1].encode())).exp
@@ -142,10 +152,18 @@ def expiry_of(token: str) -> float:
 
 
 def _token(claims: Claims) -> str:
-    key = get_config().live_options.token_key
-    if not key:
+    keys = get_config().live_options.token_keys
+    if not keys:
         raise ImproperlyConfigured('tokens need a key: REDIS_PUBSUB["live"]["token_key"]')
-    return sign(msgspec.json.encode(claims), key)
+    return sign(msgspec.json.encode(claims), keys[0])
+
+
+def _is_signed(signature: bytes, signed: bytes, keys: str | Sequence[str]) -> bool:
+    is_signed = False
+    for key in (keys,) if isinstance(keys, str) else keys:
+        fits = hmac.compare_digest(signature, _digest(key, signed))
+        is_signed |= fits and bool(key)
+    return is_signed
 
 
 def _raw(info: Any) -> Raw:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..metrics import Metrics
 from ..options import BrokerOptions
 from .base import FORWARD, REVERSE, TAIL, BlockingBroker, Broker, History, Read, Sink
-from .fencing import Fence, FencedOff, Numbered, Outcome, Refused, Sent
+from .fencing import Fence, FencedOff, HeldBack, Numbered, Outcome, Refused, Sent
 
 __all__ = [
     "FORWARD",
@@ -15,6 +15,7 @@ __all__ = [
     "Broker",
     "Fence",
     "FencedOff",
+    "HeldBack",
     "History",
     "Numbered",
     "Outcome",

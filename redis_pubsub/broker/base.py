@@ -13,6 +13,7 @@ from typing import Protocol
 
 from ..messages import Draft, Message, Position
 from .fencing import Fence, Numbered, Outcome
+from .jobs import BlockingJobs, Jobs
 from .presence import PresenceReader, PresenceStore
 
 FORWARD, REVERSE, TAIL = "f", "r", "t"
@@ -80,6 +81,10 @@ class Broker(Protocol):
     def presence(self) -> PresenceStore:
         """Who is on which channel."""
 
+    @property
+    def jobs(self) -> Jobs:
+        """Queues of jobs."""
+
     async def start(self, sink: Sink) -> None:
         """Begin to connect; returns at once, also where Redis is down."""
 
@@ -125,6 +130,21 @@ class Broker(Protocol):
             BrokerUnavailable: Redis did not answer.
         """
 
+    async def put(self, name: str, value: bytes, ttl_s: float) -> None:
+        """Keep a value for whoever takes it first, for so many seconds.
+
+        Raises:
+            BrokerUnavailable: It may not be there.
+        """
+
+    async def take(self, name: str) -> bytes | None:
+        """A value that was put there, and that nobody else gets; ``None`` if there is none
+        any more.
+
+        Raises:
+            BrokerUnavailable: Redis did not answer; it may be gone.
+        """
+
     def pause(self) -> None:
         """Deliver nothing until `resume`; what comes meanwhile waits in Redis."""
 
@@ -139,6 +159,10 @@ class BlockingBroker(Protocol):
     def presence(self) -> PresenceReader:
         """Who is on which channel."""
 
+    @property
+    def jobs(self) -> BlockingJobs:
+        """Queues of jobs."""
+
     def publish(self, drafts: Sequence[Draft]) -> list[Position | None]:
         """As `Broker.publish`."""
 
@@ -147,7 +171,8 @@ class BlockingBroker(Protocol):
 
         On a channel where another holder has published with this number or a higher one
         nothing is sent. A message that is in the channel's history, or was sent on a
-        channel without one in the last 300 s, is not sent again.
+        channel without one in the last 300 s, is not sent again. Where the broker refuses a
+        message, those of its channel behind it are held back.
 
         Args:
             drafts: The messages, each with its number in the outbox. One whose number is
@@ -164,6 +189,9 @@ class BlockingBroker(Protocol):
 
     def read(self, reads: Sequence[Read]) -> list[History]:
         """As `Broker.read`."""
+
+    def put(self, name: str, value: bytes, ttl_s: float) -> None:
+        """As `Broker.put`."""
 
     def close(self) -> None:
         """Give back every connection."""

@@ -1,20 +1,12 @@
-"""Redis commands and their replies, without a connection.
-
-Names: every key of a channel is ``<prefix>:{<channel>}:<part>``. The braces make one
-cluster slot of them; in the channel's name ``%``, ``{``, ``}`` and control characters are
-escaped, so that no two channels share a key and none chooses its slot.
-"""
+"""Redis commands and their replies, without a connection."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import re
+import random
 import time
-import uuid
 from collections.abc import Sequence
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any
 
 from redis.exceptions import (
@@ -33,8 +25,20 @@ from ..exceptions import BrokerUnavailable, MalformedMessage
 from ..messages import Draft, Message, Position
 from ..metrics import Metrics, Occasionally
 from ..options import BrokerOptions
+from .addresses import is_sentinel
 from .base import History, Read
-from .fencing import Fence, FencedOff, Outcome, Refused, Sent, is_about_redis
+from .fencing import (
+    Fence,
+    FencedOff,
+    HeldBack,
+    Numbered,
+    Outcome,
+    Refused,
+    Sent,
+    is_about_redis,
+)
+from .keys import channel_key, escape
+from .scripts import HISTORY, PUBLISH
 
 logger = logging.getLogger("redis_pubsub.broker")
 
@@ -45,9 +49,9 @@ SERVER = object()
 REPLICATION: Command = ("INFO", "replication")
 
 _REPLICATION_S = 10.0
-_NO_OUTBOX = ("",) * 5
+_NO_OUTBOX = ("",) * 6
 _VERSION_DIGITS = 20
-_FENCED_OFF, _WAS_THERE = 2, 3
+_FENCED_OFF, _WAS_THERE, _HELD_BACK = 2, 3, 4
 # redis-py takes the first word off the errors that it has classes for. LOADING is a
 # ConnectionError to it.
 _ABOUT_REDIS = (
@@ -60,7 +64,6 @@ _ABOUT_REDIS = (
     ReadOnlyError,
     TryAgainError,
 )
-_escaped = re.compile(r"[%{}\x00-\x1f\x7f]")
 
 
 def connection_arguments(options: BrokerOptions) -> dict[str, Any]:
@@ -79,31 +82,6 @@ class ServerChanged(ConnectionError):
     """A new connection reached another server than before; nothing was sent to it."""
 
 
-class Script:
-    """A Lua script and the name Redis knows it by."""
-
-    def __init__(self, name: str) -> None:
-        self.text = Path(__file__).with_name(name).read_text()
-        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
-
-
-PUBLISH = Script("publish.lua")
-HISTORY = Script("history.lua")
-PRESENCE_ENTER = Script("presence_enter.lua")
-PRESENCE_EXIT = Script("presence_exit.lua")
-SCRIPTS = (PUBLISH, HISTORY, PRESENCE_ENTER, PRESENCE_EXIT)
-
-
-def escape(channel: str) -> str:
-    """A channel's name as it stands between the braces of its keys."""
-    return _escaped.sub(lambda match: f"%{ord(match[0]):02x}", channel)
-
-
-def channel_key(prefix: str, channel: str, part: str) -> bytes:
-    """The name of one of a channel's keys."""
-    return f"{prefix}:{{{escape(channel)}}}:{part}".encode()
-
-
 class Commands:
     """Builds commands for one prefix and reads their replies.
 
@@ -115,6 +93,7 @@ class Commands:
     def __init__(self, options: BrokerOptions, metrics: Metrics) -> None:
         self._prefix = options.prefix
         self._meta_ttl_s = options.meta_ttl_s
+        self._is_by_sentinel = is_sentinel(options.url)
         self._metrics = metrics
         self._may_log = Occasionally()
         self._envelope = wire.Envelope(options.envelope_key)
@@ -140,8 +119,20 @@ class Commands:
             return self.notify(draft)
         return self._script(draft)
 
-    def publish_fenced(self, number: int, draft: Draft, fence: Fence) -> Command:
-        """The command that sends a message out of an outbox."""
+    def publish_fenced(self, drafts: Sequence[Numbered], fence: Fence) -> list[Command]:
+        """The commands that send messages out of an outbox, for one round trip."""
+        last = {draft.channel: number for number, draft in drafts}
+        before: dict[str, int] = {}
+        commands = []
+        for number, draft in drafts:
+            # One that Redis refuses holds back those of its channel behind it.
+            front = before.get(draft.channel, 0)
+            is_alone = not front and last[draft.channel] == number
+            commands.append(self._fenced(number, draft, fence, "" if is_alone else front))
+            before[draft.channel] = number
+        return commands
+
+    def _fenced(self, number: int, draft: Draft, fence: Fence, front: int | str) -> Command:
         message = draft.header.id
         keys = (
             self._key(draft.channel, "outbox"),
@@ -153,6 +144,7 @@ class Commands:
             fence.holder,
             number,
             message,
+            front,
         )
         return self._script(draft, keys, arguments)
 
@@ -189,6 +181,17 @@ class Commands:
         header = self._envelope.header(draft.channel, draft.header, draft.raw)
         return ("PUBLISH", self.live(draft.channel), wire.frame(header, draft.raw))
 
+    def put(self, name: str, value: bytes, ttl_s: float) -> Command:
+        """The command that keeps a value until it is taken."""
+        return ("SET", self._once(name), value, "PX", max(1, round(ttl_s * 1000)))
+
+    def take(self, name: str) -> Command:
+        """The command that takes it: of several at once one gets it."""
+        return ("GETDEL", self._once(name))
+
+    def _once(self, name: str) -> bytes:
+        return f"{self._prefix}:once:{{{escape(name)}}}".encode()
+
     def published(self, reply: Any) -> Position | None:
         """What `publish` led to, see `Broker.publish`."""
         if isinstance(reply, int):
@@ -206,9 +209,14 @@ class Commands:
             if isinstance(reply, _ABOUT_REDIS) or is_about_redis(str(reply)):
                 raise BrokerUnavailable(f"Redis: {reply}") from reply
             return Refused(str(reply))
+        if isinstance(reply, int):
+            # A job: it has no place in a history.
+            return Sent(Position("", 0), was_there=not reply)
         epoch, offset, how = reply
         if how == _FENCED_OFF:
             return FencedOff(int(offset))
+        if how == _HELD_BACK:
+            return HeldBack()
         position = Position(epoch.decode(), int(offset)) if how else None
         return Sent(position, was_there=how == _WAS_THERE)
 
@@ -243,9 +251,21 @@ class Commands:
         Raises:
             ServerChanged: It is another server than the waiting commands were made for.
         """
+        if not isinstance(info, Exception):
+            self.refuse_replica(info)
         self.read_replication(info)
         if self.replication != self._made_with.get():
             raise ServerChanged
+
+    def refuse_replica(self, info: bytes) -> None:
+        """Whom sentinels call the master may have been demoted a moment ago.
+
+        Raises:
+            ConnectionError: It was. Without sentinels the URL decides.
+        """
+        role = _fields(info).get("role", "master")
+        if self._is_by_sentinel and role != "master":
+            raise ConnectionError(f"the sentinels name a server that is a {role}")
 
     def asks_replication(self) -> bool:
         """Whether the next commands should be preceded by `REPLICATION`: a server's id
@@ -299,8 +319,9 @@ def _fields(info: bytes) -> dict[str, str]:
 
 
 def new_epoch() -> str:
-    """A name for the life of a history that begins now."""
-    return uuid.uuid4().hex[:12]
+    """A name for the life of a history that begins now: never twice, which is less than
+    unguessable, and needs no system call. A forked process has another seed."""
+    return f"{random.getrandbits(48):012x}"
 
 
 def not_loaded(replies: Sequence[Any]) -> list[int]:

@@ -66,8 +66,14 @@ class Refused:
     error: str
 
 
+@dataclass(frozen=True, slots=True)
+class HeldBack:
+    """The message in front of it, of the same channel and round trip, was not sent: nor was
+    this one, which would have overtaken it."""
+
+
 Numbered = tuple[int, Draft]
-Outcome = Sent | FencedOff | Refused
+Outcome = Sent | FencedOff | Refused | HeldBack
 
 # What Redis says of itself, not of a message. It stands at the beginning of an error or,
 # in older versions, behind the name of the script that met it.

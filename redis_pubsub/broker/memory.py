@@ -8,188 +8,21 @@ loop listens, so the store is guarded by a lock; messages reach a loop through
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
-import threading
-import time
-from collections import deque
 from collections.abc import Sequence
 
-from .. import wire
 from ..exceptions import BrokerUnavailable
-from ..messages import Draft, Message, Position
+from ..messages import Draft, Position
 from ..metrics import Metrics
 from ..options import BrokerOptions
 from ..wire import Envelope
-from .base import REVERSE, TAIL, History, Read, Sink
-from .commands import new_epoch
+from .base import History, Read, Sink
 from .fencing import Fence, Numbered, Outcome
-from .memory_fencing import Fences
-from .memory_presence import MemoryPresence, MemoryPresenceStore
+from .memory_jobs import BlockingMemoryJobs, MemoryJobs
+from .memory_presence import MemoryPresence
+from .memory_store import store_of
 
 logger = logging.getLogger("redis_pubsub.broker")
-
-
-class _Channel:
-    """One channel's epoch, offset and stored messages."""
-
-    def __init__(self) -> None:
-        self.epoch = new_epoch()
-        self.offset = 0
-        # Versions of rows are kept also where no history is.
-        self.has_begun = False
-        self.entries: deque[Message] = deque()
-        self.entries_expire_at = 0.0
-        self.expires_at = 0.0
-        self.versions: dict[str, int] = {}
-
-
-class MemoryStore:
-    """What Redis would hold, for all brokers of one name in this process."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._channels: dict[str, _Channel] = {}
-        self._brokers: list[MemoryBroker] = []
-        self._fences = Fences()
-        self.presence = MemoryPresenceStore(self._lock, self._send)
-
-    @property
-    def has_brokers(self) -> bool:
-        """Whether this process serves anybody."""
-        return bool(self._brokers)
-
-    def attach(self, broker: MemoryBroker) -> None:
-        with self._lock:
-            self._brokers.append(broker)
-
-    def detach(self, broker: MemoryBroker) -> None:
-        with self._lock:
-            if broker in self._brokers:
-                self._brokers.remove(broker)
-
-    def publish(
-        self, drafts: Sequence[Draft], meta_ttl_s: int, envelope: Envelope
-    ) -> list[Position | None]:
-        with self._lock:
-            return [self._publish(draft, meta_ttl_s, envelope) for draft in drafts]
-
-    def publish_fenced(
-        self,
-        drafts: Sequence[Numbered],
-        fence: Fence,
-        meta_ttl_s: int,
-        envelope: Envelope,
-    ) -> list[Outcome]:
-        with self._lock:
-            return [
-                self._fences.publish(
-                    numbered,
-                    fence,
-                    self._kept,
-                    lambda draft: self._publish(draft, meta_ttl_s, envelope),
-                )
-                for numbered in drafts
-            ]
-
-    def _kept(self, name: str) -> list[Message]:
-        channel = self._channels.get(name)
-        if channel is None or channel.entries_expire_at < time.monotonic():
-            return []
-        return list(channel.entries)
-
-    def _publish(
-        self, draft: Draft, meta_ttl_s: int, envelope: Envelope
-    ) -> Position | None:
-        options, position = draft.options, Position("", 0)
-        is_kept = options.has_history and not (
-            draft.joins_history and not self._has_history(draft.channel)
-        )
-        if is_kept or draft.version is not None:
-            channel = self._channel(draft.channel, meta_ttl_s)
-            if draft.version is not None:
-                row = f"{draft.header.model}:{draft.header.pk}"
-                if channel.versions.get(row, -1) > draft.version:
-                    return None
-                channel.versions[row] = draft.version
-            if is_kept:
-                channel.has_begun = True
-                channel.offset += 1
-                position = Position(channel.epoch, channel.offset)
-                channel.entries.append(
-                    Message(draft.channel, draft.header, draft.raw, position)
-                )
-                while len(channel.entries) > options.history_size:
-                    channel.entries.popleft()
-                channel.entries_expire_at = time.monotonic() + options.history_ttl_s
-        if options.clears_history and draft.channel in self._channels:
-            self._channels[draft.channel].entries.clear()
-        header = envelope.header(draft.channel, draft.header, draft.raw)
-        data = wire.frame(header, draft.raw, position)
-        self._send(draft.channel, data)
-        return position
-
-    def notify(self, draft: Draft, envelope: Envelope) -> int:
-        """Hand a message to those who want it now; how many they are."""
-        header = envelope.header(draft.channel, draft.header, draft.raw)
-        with self._lock:
-            return self._send(draft.channel, wire.frame(header, draft.raw))
-
-    def _send(self, channel: str, data: bytes) -> int:
-        return sum(broker.arrived(channel, data) for broker in self._brokers)
-
-    def read(self, read: Read, meta_ttl_s: int) -> History:
-        with self._lock:
-            if not read.begins and not self._has_history(read.channel):
-                return History(Position("", 0), [])
-            channel = self._channel(read.channel, meta_ttl_s)
-            channel.has_begun = True
-            if read.heals == channel.epoch and (read.since or 0) > channel.offset:
-                channel.epoch = new_epoch()
-            entries = list(channel.entries)
-            position = Position(channel.epoch, channel.offset)
-        since, limit = read.since, max(0, read.limit)
-        if read.order == REVERSE:
-            entries.reverse()
-            entries = [e for e in entries if since is None or e.position.offset < since]
-        else:
-            after = since or 0
-            if read.order == TAIL:
-                after = max(after, position.offset - limit)
-            entries = [entry for entry in entries if entry.position.offset > after]
-        return History(position, entries[:limit])
-
-    def flush(self) -> None:
-        """Forget everything, as a Redis without its data."""
-        with self._lock:
-            self._channels.clear()
-            self._fences = Fences()
-            self.presence.clear()
-
-    def _has_history(self, name: str) -> bool:
-        channel = self._channels.get(name)
-        if channel is None or channel.expires_at < time.monotonic():
-            return False
-        return channel.has_begun
-
-    def _channel(self, name: str, meta_ttl_s: int) -> _Channel:
-        now = time.monotonic()
-        channel = self._channels.get(name)
-        if channel is None or channel.expires_at < now:
-            channel = self._channels[name] = _Channel()
-        channel.expires_at = now + meta_ttl_s
-        if channel.entries_expire_at < now:
-            channel.entries.clear()
-        return channel
-
-
-@functools.cache
-def store_of(url: str) -> MemoryStore:
-    """The store of a ``memory://`` URL.
-
-    Process-wide by its nature: it stands in for a server that threads and loops share.
-    """
-    return MemoryStore()
 
 
 class MemoryBroker:
@@ -200,6 +33,7 @@ class MemoryBroker:
         self._store = store_of(options.url)
         self._envelope = Envelope(options.envelope_key)
         self.presence = MemoryPresence(self._store.presence, self._envelope)
+        self.jobs = MemoryJobs(self._store.jobs, options.workers, self._envelope)
         self._wanted: set[str] = set()
         self._loop = asyncio.get_running_loop()
         self._sink: Sink | None = None
@@ -246,6 +80,14 @@ class MemoryBroker:
         await asyncio.sleep(0)
         return [self._store.read(read, self._options.meta_ttl_s) for read in reads]
 
+    async def put(self, name: str, value: bytes, ttl_s: float) -> None:
+        await asyncio.sleep(0)
+        self._store.put(name, value, ttl_s)
+
+    async def take(self, name: str) -> bytes | None:
+        await asyncio.sleep(0)
+        return self._store.take(name)
+
     def pause(self) -> None:
         if self._held is None:
             self._held = []
@@ -281,6 +123,7 @@ class BlockingMemoryBroker:
         self._store = store_of(options.url)
         self.presence = self._store.presence
         self._envelope = Envelope(options.envelope_key)
+        self.jobs = BlockingMemoryJobs(self._store.jobs, options.workers, self._envelope)
         self._has_warned = False
 
     def publish(self, drafts: Sequence[Draft]) -> list[Position | None]:
@@ -294,12 +137,13 @@ class BlockingMemoryBroker:
         return self._store.publish(drafts, self._options.meta_ttl_s, self._envelope)
 
     def publish_fenced(self, drafts: Sequence[Numbered], fence: Fence) -> list[Outcome]:
-        return self._store.publish_fenced(
-            drafts, fence, self._options.meta_ttl_s, self._envelope
-        )
+        return self._store.publish_fenced(drafts, fence, self._options, self._envelope)
 
     def read(self, reads: Sequence[Read]) -> list[History]:
         return [self._store.read(read, self._options.meta_ttl_s) for read in reads]
+
+    def put(self, name: str, value: bytes, ttl_s: float) -> None:
+        self._store.put(name, value, ttl_s)
 
     def close(self) -> None:
         """Nothing is open."""

@@ -2,19 +2,28 @@
 -- history's order is the order every subscriber sees.
 --
 -- KEYS  meta, stream, versions, live; out of an outbox also: outbox, id
--- ARGV  1 header, 2 payload, 3 history size, 4 history ttl (both 0: forget it), 5 meta ttl, 6 epoch to begin
---       with, 7 row, 8 version, 9 PUBLISH or SPUBLISH, 10 '1' to join a history that there
---       is and begin none; out of an outbox also, else '': 11 its name, 12 fencing number,
---       13 holder, 14 the message's number in the outbox, 15 the message's id; 16 and 17
---       the server's replication id and the one before
+-- ARGV  1 header, 2 payload, 3 history size, 4 history ttl (both 0: forget it), 5 meta ttl,
+--       6 epoch to begin with, 7 row, 8 version, 9 PUBLISH or SPUBLISH, 10 '1' to join a
+--       history that there is and begin none; out of an outbox also, else '': 11 its name, 12 fencing number,
+--       13 holder, 14 the message's number in the outbox, 15 the message's id, 16 the number
+--       of the channel's message in front of it in one round trip, 0 before the first, ''
+--       where it goes alone; 17 and 18 the server's replication id and the one before
 -- Returns {epoch, offset, how}, how being 1 if sent, 0 if a newer version of the row was
 -- sent before, 3 if the message was there already; {'', highest number seen, 2} if another
--- holder has published since.
+-- holder has published since; {'', 0, 4} if the one in front was not sent.
 local meta, stream, versions, live = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local size, ttl, meta_ttl = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local from_outbox = (ARGV[11] or '') ~= ''
 local may_be_out = false
-local ID_TTL, FENCE_TTL = 300, 86400
+local ID_TTL, FENCE_TTL, VERSIONS_MAX = 300, 86400, 5000
+
+-- The message is settled: the one behind it may come.
+local function settled(epoch, offset, how)
+  if from_outbox and (ARGV[16] or '') ~= '' then
+    redis.call('HSET', KEYS[5], ARGV[11] .. '\0', ARGV[14])
+  end
+  return {epoch, offset, how}
+end
 
 if ARGV[10] == '1' and redis.call('EXISTS', meta) == 0 then size = 0 end
 
@@ -31,6 +40,11 @@ if from_outbox then
     end
     if tonumber(top) <= tonumber(last) then may_be_out, top = true, last end
   end
+  local front = ARGV[16] or ''
+  if front ~= '' and front ~= '0'
+      and redis.call('HGET', KEYS[5], ARGV[11] .. '\0') ~= front then
+    return {'', 0, 4}
+  end
   redis.call('HSET', KEYS[5], ARGV[11], ARGV[12] .. ':' .. ARGV[13] .. ':' .. top)
   redis.call('EXPIRE', KEYS[5], math.max(size > 0 and meta_ttl or 0, FENCE_TTL))
 end
@@ -38,7 +52,7 @@ end
 -- A message whose number is above all that came before is new. Any other is a second
 -- attempt, or was committed late: it is looked for where it would be.
 if may_be_out then
-  if redis.call('EXISTS', KEYS[6]) == 1 then return {'', 0, 3} end
+  if redis.call('EXISTS', KEYS[6]) == 1 then return settled('', 0, 3) end
   local epoch = redis.call('HGET', meta, 'e')
   local begin, newest = '{"id":"' .. ARGV[15] .. '"', '+'
   while epoch and newest do
@@ -48,7 +62,7 @@ if may_be_out then
     for _, entry in ipairs(entries) do
       newest = '(' .. entry[1]
       if string.sub(entry[2][2], 1, #begin) == begin then
-        return {epoch, tonumber(string.match(entry[1], '^%d+')), 3}
+        return settled(epoch, tonumber(string.match(entry[1], '^%d+')), 3)
       end
     end
   end
@@ -56,10 +70,18 @@ end
 
 if ARGV[8] ~= '' then
   -- Versions have one width, so that text order is number order.
+  local before = versions .. '-before'
   local known = redis.call('HGET', versions, ARGV[7])
+  if not known then
+    -- Not kept for ever: of the rows that changed last, as many as two hashes hold.
+    known = redis.call('HGET', before, ARGV[7])
+    if redis.call('HLEN', versions) >= VERSIONS_MAX then
+      redis.call('RENAME', versions, before)
+    end
+  end
   if known and known > ARGV[8] then
     local state = redis.call('HMGET', meta, 'e', 's')
-    return {state[1] or '', tonumber(state[2] or 0), 0}
+    return settled(state[1] or '', tonumber(state[2] or 0), 0)
   end
   redis.call('HSET', versions, ARGV[7], ARGV[8])
   redis.call('EXPIRE', versions, meta_ttl)
@@ -69,7 +91,7 @@ local epoch, offset = '', 0
 if size > 0 then
   local state = redis.call('HMGET', meta, 'e', 'r')
   epoch = state[1]
-  local id, before = ARGV[16] or '', ARGV[17] or ''
+  local id, before = ARGV[17] or '', ARGV[18] or ''
   if not epoch or (id ~= '' and state[2] ~= id and state[2] and state[2] == before) then
     -- Begun now; or the server was a replica when this was last written to, and may lack
     -- what was said last: those offsets must not pass for others.
@@ -96,4 +118,4 @@ end
 
 redis.call(ARGV[9], live,
   '1:' .. string.format('%.0f', offset) .. ':' .. epoch .. ':' .. ARGV[1] .. '\n' .. ARGV[2])
-return {epoch, offset, 1}
+return settled(epoch, offset, 1)

@@ -12,6 +12,8 @@ from django.core.checks import CheckMessage
 from django.db import models
 
 from ..models import PublishableModel
+from ..models.publishable import has_audiences
+from .audiences import check_hooks, check_snapshot
 from .references import load, unreachable
 from .report import closest, error, listed
 
@@ -45,6 +47,7 @@ def check_models(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
             *_serializer(model),
             *_tracked_by(model),
             *_outbox(model),
+            *_audiences(model),
         )
     ]
 
@@ -156,6 +159,12 @@ def _outbox(model: type[PublishableModel]) -> Iterator[CheckMessage]:
             'Write None to follow REDIS_PUBSUB["outbox"].',
             model,
         )
+
+
+def _audiences(model: type[PublishableModel]) -> Iterator[CheckMessage]:
+    yield from check_hooks(model)
+    if has_audiences(model):
+        yield from check_snapshot(model, [*filter(looks_secret, _sendable(model))])
 
 
 def _is_default(model: type[PublishableModel]) -> bool:

@@ -10,6 +10,8 @@ from django.core.checks import CheckMessage
 from ..broker import MEMORY
 from ..conf import SETTING
 from ..publishing.outbox.rows import databases
+from .audiences import check_channels
+from .exposure import check_exposure
 from .references import check_references
 from .report import at, warning
 from .shape import sift
@@ -21,6 +23,7 @@ def check_setting(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     sound, messages = sift(getattr(settings, SETTING, {}))
     messages += check_values(sound)
     messages += check_references(sound)
+    messages += check_channels(sound)
     if sound.top.get("outbox") is True and not databases():
         messages.append(
             warning(
@@ -62,7 +65,9 @@ def check_deployment(app_configs: Any = None, **kwargs: Any) -> list[CheckMessag
                 f"{at('token_in_query')} is on: proxies, access logs and browser "
                 "histories keep URLs, and so the tokens in them.",
                 "Turn it off and send the token as the subprotocol, "
-                'new WebSocket(url, ["bearer", token]), or in Authorization.',
+                'new WebSocket(url, ["bearer", token]), or in Authorization; or send a '
+                "one-use ticket, which may be in the URL.",
             )
         )
+    messages += check_exposure(sound)
     return messages

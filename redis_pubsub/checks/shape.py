@@ -15,7 +15,14 @@ from typing import Any, get_type_hints
 from django.core.checks import CheckMessage
 
 from ..conf import Config
-from ..options import ChannelOptions, HealthOptions, Limits, LiveOptions, ReceiptOptions
+from ..options import (
+    ChannelOptions,
+    HealthOptions,
+    Limits,
+    LiveOptions,
+    ReceiptOptions,
+    WorkerOptions,
+)
 from .report import at, closest, error, listed
 
 Values = Mapping[str, Any]
@@ -100,6 +107,7 @@ _KIND_OF_ANNOTATION: Mapping[Any, Kind] = {
     int: _WHOLE,
     float: _NUMBER,
     tuple[str, ...]: _TEXTS,
+    str | tuple[str, ...]: _TEXT_OR_TEXTS,
 }
 
 
@@ -117,6 +125,7 @@ LIMIT_KINDS = _kinds(Limits)
 LIVE_KINDS = _kinds(LiveOptions)
 RECEIPT_KINDS = _kinds(ReceiptOptions)
 HEALTH_KINDS = _kinds(HealthOptions)
+WORKER_KINDS = _kinds(WorkerOptions)
 KINDS = {
     **{
         # A list at the top may be written as one string; see ``conf.read``.
@@ -127,6 +136,7 @@ KINDS = {
     "live": _SECTION,
     "receipts": _SECTION,
     "health": _SECTION,
+    "workers": _SECTION,
     "limits": _SECTION,
     "address": _ADDRESS,
     "db": _WHOLE,
@@ -139,6 +149,7 @@ _SECTIONS = {
     "live": LIVE_KINDS,
     "receipts": RECEIPT_KINDS,
     "health": HEALTH_KINDS,
+    "workers": WORKER_KINDS,
 }
 
 
@@ -153,6 +164,7 @@ class Sound:
         receipts: Option to value.
         health: What monitoring may ask.
         live: Of the live endpoint.
+        workers: Option to value.
     """
 
     top: dict[str, Any] = field(default_factory=dict)
@@ -161,6 +173,7 @@ class Sound:
     receipts: dict[str, Any] = field(default_factory=dict)
     health: dict[str, Any] = field(default_factory=dict)
     live: dict[str, Any] = field(default_factory=dict)
+    workers: dict[str, Any] = field(default_factory=dict)
 
     def texts(self, key: str) -> list[str]:
         """A list of strings, which may be written as one string."""
@@ -198,7 +211,8 @@ def sift(setting: Any) -> tuple[Sound, list[CheckMessage]]:
     live = _sift(top.pop("live", {}), LIVE_KINDS, messages, "live")
     receipts = _sift(top.pop("receipts", {}), RECEIPT_KINDS, messages, "receipts")
     health = _sift(top.pop("health", {}), HEALTH_KINDS, messages, "health")
-    return Sound(top, channels, limits, receipts, health, live), messages
+    workers = _sift(top.pop("workers", {}), WORKER_KINDS, messages, "workers")
+    return Sound(top, channels, limits, receipts, health, live, workers), messages
 
 
 def _sift(

@@ -88,6 +88,18 @@ class Admission:
         """Instead of `prepare`: the listener does not care where the channel stands."""
         self._is_skipped = True
 
+    def peek(self) -> Past:
+        """What `admit` would say at this moment.
+
+        Raises:
+            PositionLost: Messages were missed since `prepare`; prepare again.
+        """
+        assert self._feed is not None, "open() comes first"
+        log = self._feed.log
+        if log is None or not log.is_read:
+            raise PositionLost(self._channel)
+        return log.past(self._since)
+
     def admit(self, listener: Listener) -> Past:
         """Feed the listener from here on. What it is told of the past, and what it is
         sent in this turn of the loop, comes before the first message.

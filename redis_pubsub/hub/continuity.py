@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 
 from ..broker import History
 from ..exceptions import BrokerUnavailable, PubSubError
-from ..messages import Message, Position, is_reserved
+from ..messages import Message, Position, has_position
 from ..metrics import Metrics
 from .catchup import CatchUp
 from .feeds import Feed
@@ -74,7 +74,10 @@ class Continuity:
 
     def take(self, feed: Feed, message: Message) -> None:
         """Take what the broker delivered: pass it on, hold it, or notice a hole."""
-        if message.position.offset and feed.held is not None:
+        if not message.position.offset:
+            # It has no place in a history, so nothing can be missing before it.
+            self._accept(feed, message)
+        elif feed.held is not None:
             self._hold(feed, message)
         elif not self._is_hole(feed, message):
             self._accept(feed, message)
@@ -86,7 +89,7 @@ class Continuity:
     def learn(self, feed: Feed) -> None:
         """A channel is heard from now on: know where it stands, so that also the first
         message can be missed and found."""
-        if not is_reserved(feed.channel) and feed.position is None:
+        if has_position(feed.channel) and feed.position is None:
             self._run(self._learn(feed))
 
     def resubscribed(self, feed: Feed) -> None:
@@ -141,7 +144,7 @@ class Continuity:
     def _hold(self, feed: Feed, message: Message) -> None:
         assert feed.held is not None, "a hole is being read"
         feed.held.append(message)
-        feed.held_bytes += len(message.raw)
+        feed.held_bytes += message.size_bytes
         if feed.held_bytes > HELD_BYTES:
             logger.warning("too much arrived on %r while a hole was read", feed.channel)
             self._give_up(feed, None)
@@ -256,7 +259,7 @@ class Continuity:
                 and feed.held is None
                 and feed.groups
                 and (feed.position or feed.read_top) is not None
-                and not is_reserved(feed.channel)
+                and has_position(feed.channel)
             ):
                 feed.looked_at = now
                 self._run(self._compare(feed))

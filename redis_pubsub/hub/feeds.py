@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Generator, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..broker import History
 from ..frames import Framing
 from ..messages import Message, Position
 from ..metrics import Metrics
-from .listeners import Listener
+from .listeners import Listener, Onlooker, viewer_of
 from .log import Log
+from .parts import Parts, ViewBatch, parts_of, taker_of
+from .viewers import Viewer, Viewers
+
+if TYPE_CHECKING:
+    from .lanes import Lane
 
 logger = logging.getLogger("redis_pubsub.hub")
 
@@ -26,8 +31,15 @@ class Feed:
     def __init__(self, channel: str) -> None:
         self.channel = channel
         self.groups: dict[Framing | None, Group] = {}
+        self.onlookers: list[Onlooker] = []
         self.pending: list[Message] = []
         self.arrived = 0
+        # Messages that each audience sees differently are rendered before they are pending.
+        self.lane: Lane | None = None
+        self.in_lane = 0
+        self.is_strict = False
+        self.changes = 0
+        self._viewers: list[Viewer] | None = None
         self.position: Position | None = None
         # Where the stream stood when nothing had arrived here yet.
         self.read_top: Position | None = None
@@ -54,6 +66,8 @@ class Feed:
         if group is None:
             group = self.groups[listener.framing] = Group(listener.framing)
         group.add(listener, self.arrived, after)
+        self.changes += 1
+        self._viewers = None
 
     def discard(self, listener: Listener) -> bool:
         """Whether the listener was there."""
@@ -62,7 +76,16 @@ class Feed:
             return False
         if not len(group):
             del self.groups[listener.framing]
+        self.changes += 1
+        self._viewers = None
         return True
+
+    def viewers(self) -> list[Viewer]:
+        """Who looks, each once; kept until somebody comes or goes."""
+        if self._viewers is None:
+            found = map(viewer_of, self.listeners())
+            self._viewers = list(dict.fromkeys(each for each in found if each is not None))
+        return self._viewers
 
     def listeners(self) -> list[Listener]:
         return [listener for group in self.groups.values() for listener in group]
@@ -89,6 +112,9 @@ class Group:
         self._takers: list[Callable[[Any], None]] | None = None
         self._listeners: list[Listener] = []
         self._changes = 0
+        # Listeners by audience, for one kind of message, as of some change of viewers.
+        self._parts: Parts | None = None
+        self._parts_of: tuple[str, int] | None = None
 
     def __len__(self) -> int:
         return len(self._joined_at)
@@ -102,6 +128,7 @@ class Group:
             self._after[listener] = after
         self._takers = None
         self._listeners = []
+        self._parts = None
 
     def discard(self, listener: Listener) -> bool:
         """Whether the listener was there."""
@@ -111,6 +138,7 @@ class Group:
         # Not kept until the next message: it may be long in coming.
         self._takers = None
         self._listeners = []
+        self._parts = None
         self._changes += 1
         return True
 
@@ -119,8 +147,36 @@ class Group:
         self._takers = None
         self._listeners = []
 
+    def give_at_once(self, messages: list[Message], first: int, metrics: Metrics) -> bool:
+        """What `give` does, where the listeners are few and all get everything: the case
+        of a channel per user, in which what a flush costs besides writing counts most.
+
+        Returns:
+            Whether it was such a case; if not, nothing was done.
+        """
+        if len(self._joined_at) > WRITES_PER_TURN or self._newest > first or self._after:
+            return False
+        for message in messages:
+            if message.is_judged or message.header.exclude:
+                return False
+        whole: Any = messages
+        if self.framing is not None:
+            whole = b"".join(_framed(messages, self.framing, metrics))
+        for take in self._all_takers():
+            try:
+                take(whole)
+            except Exception:
+                _failed(messages, metrics)
+        return True
+
+    def _all_takers(self) -> list[Callable[[Any], None]]:
+        if self._takers is None:
+            self._listeners = list(self._joined_at)
+            self._takers = [taker_of(listener) for listener in self._listeners]
+        return self._takers
+
     def give(
-        self, messages: list[Message], first: int, metrics: Metrics
+        self, messages: list[Message], first: int, metrics: Metrics, viewers: Viewers
     ) -> Generator[None, None, None]:
         """Hand messages to every listener; yields between slices of writes.
 
@@ -128,20 +184,20 @@ class Group:
             messages: What the channel brought, in order.
             first: Sequence number of the first of them.
             metrics: Counts what listeners raise.
+            viewers: Who looks at messages that are judged.
         """
+        if any(message.is_judged for message in messages):
+            yield from self._give_views(messages, first, metrics, viewers)
+            self._forget_offsets(messages[-1].position.offset)
+            return
         batch = _Batch(messages, self.framing, first, metrics)
         excluded = {message.header.exclude for message in messages} - {""}
         if excluded or self._newest > first or self._after:
             yield from self._give_parts(batch, list(self._joined_at), metrics)
             self._forget_offsets(messages[-1].position.offset)
             return
-        if self._takers is None:
-            self._listeners = list(self._joined_at)
-            self._takers = [
-                listener.offer if listener.framing is None else listener.write
-                for listener in self._listeners
-            ]
-        listeners, takers, changes = self._listeners, self._takers, self._changes
+        takers = self._all_takers()
+        listeners, changes = self._listeners, self._changes
         for begin in range(0, len(takers), WRITES_PER_TURN):
             if changes != self._changes:
                 # Somebody left between two slices and must get nothing more.
@@ -168,6 +224,70 @@ class Group:
                 _failed(batch.messages, metrics)
             if count % WRITES_PER_TURN == 0:
                 yield
+
+    def _give_views(
+        self, messages: list[Message], first: int, metrics: Metrics, viewers: Viewers
+    ) -> Generator[None, None, None]:
+        """`give`, where each audience sees something else."""
+        batch = ViewBatch(messages, self.framing, metrics)
+        label = batch.label
+        excluded = {message.header.exclude for message in messages} - {""}
+        if label is None or excluded or self._newest > first or self._after:
+            yield from self._give_each(batch, first, list(self._joined_at), metrics)
+            return
+        state = (label, viewers.changes)
+        if self._parts is None or self._parts_of != state:
+            self._parts, self._parts_of = parts_of(self._joined_at, label), state
+        changes = self._changes
+        for audience, part in self._parts.items():
+            whole, is_lost = batch.for_audience(audience)
+            if is_lost:
+                yield from self._give_each(batch, first, part.listeners, metrics)
+                continue
+            if not whole:
+                metrics.count("audience_withheld", len(part.takers) * len(messages))
+                continue
+            for begin in range(0, len(part.takers), WRITES_PER_TURN):
+                if changes != self._changes or state[1] != viewers.changes:
+                    # Somebody left, or became another, between two slices.
+                    rest = part.listeners[begin:]
+                    yield from self._give_each(batch, first, rest, metrics)
+                    break
+                for take in part.takers[begin : begin + WRITES_PER_TURN]:
+                    try:
+                        take(whole)
+                    except Exception:
+                        _failed(messages, metrics)
+                yield
+
+    def _give_each(
+        self, batch: ViewBatch, first: int, listeners: list[Listener], metrics: Metrics
+    ) -> Generator[None, None, None]:
+        for count, listener in enumerate(listeners, 1):
+            joined_at = self._joined_at.get(listener)
+            if joined_at is not None:
+                try:
+                    after = self._after.get(listener, 0)
+                    wanted = _wanted(batch.messages, first, listener, joined_at, after)
+                    self._give_one(batch, listener, wanted, metrics)
+                except Exception:
+                    _failed(batch.messages, metrics)
+            if count % WRITES_PER_TURN == 0:
+                yield
+
+    def _give_one(
+        self, batch: ViewBatch, listener: Listener, wanted: list[int], metrics: Metrics
+    ) -> None:
+        whole, is_lost = batch.for_viewer(viewer_of(listener), wanted)
+        if is_lost:
+            metrics.count("audience_gaps")
+            listener.position_lost(batch.messages[0].channel)
+        if not whole:
+            if wanted and not is_lost:
+                metrics.count("audience_withheld", len(wanted))
+        elif listener in self._joined_at:
+            # It is still fed: it does not count on having everything.
+            taker_of(listener)(whole)
 
     def _forget_offsets(self, given: int) -> None:
         """Those told of offsets up to ``given`` need no special care any more."""
@@ -202,15 +322,7 @@ class _Batch:
             joined_at: Sequence number of the first message it may get.
             after: Offset of the last message it was told of otherwise.
         """
-        wanted = [
-            index
-            for index, message in enumerate(self.messages)
-            if self._first + index >= joined_at
-            and not 0 < message.position.offset <= after
-            and not (
-                message.header.exclude and message.header.exclude == listener.connection_id
-            )
-        ]
+        wanted = _wanted(self.messages, self._first, listener, joined_at, after)
         if not wanted:
             return
         if listener.framing is None:
@@ -219,9 +331,26 @@ class _Batch:
             listener.write(b"".join(self._frames[index] for index in wanted))
 
 
+def _wanted(
+    messages: list[Message], first: int, listener: Listener, joined_at: int, after: int
+) -> list[int]:
+    """Which messages are for a listener; see `_Batch.give_part`."""
+    return [
+        index
+        for index, message in enumerate(messages)
+        if first + index >= joined_at
+        and not 0 < message.position.offset <= after
+        and not (
+            message.header.exclude and message.header.exclude == listener.connection_id
+        )
+    ]
+
+
 def _framed(messages: list[Message], framing: Framing, metrics: Metrics) -> list[bytes]:
     """The messages' frames; nothing in place of one that cannot be framed."""
     try:
+        if len(messages) == 1:
+            return [framing(messages[0])]
         return [framing(message) for message in messages]
     except Exception:
         frames = []

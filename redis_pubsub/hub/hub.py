@@ -21,8 +21,10 @@ from .catchup import CatchUp
 from .continuity import Continuity
 from .feeds import Feed
 from .flusher import Flusher
-from .listeners import Listener
+from .lanes import Lanes
+from .listeners import Listener, Onlooker
 from .lossy import LATEST, Tap, Taps
+from .viewers import Judge, Viewers
 
 logger = logging.getLogger("redis_pubsub.hub")
 
@@ -38,6 +40,10 @@ class Hub:
         metrics: Where losses are counted.
         envelope: Reads what the broker delivers.
         recovery_messages: How many missed messages a listener may ask for.
+        judge: Says what each audience gets of messages that not everybody sees alike.
+
+    Attributes:
+        viewers: Who looks at such messages here.
     """
 
     def __init__(
@@ -47,8 +53,12 @@ class Hub:
         envelope: Envelope | None = None,
         *,
         recovery_messages: int = 1_000,
+        judge: Judge | None = None,
     ) -> None:
         self._envelope = envelope or Envelope()
+        # What upper floors want to see of channels that somebody listens to: asked once
+        # for each channel.
+        self.watchers: list[Callable[[str], Onlooker | None]] = []
         self.broker = broker
         self.metrics = metrics
         self._feeds: dict[str, Feed] = {}
@@ -56,10 +66,12 @@ class Hub:
         self._leaves: set[asyncio.Task[None]] = set()
         self._may_log = Occasionally()
         self.taps = Taps(metrics)
-        self._flusher = Flusher(broker, metrics)
+        self.viewers = Viewers()
+        self._flusher = Flusher(broker, metrics, self.viewers)
+        self._lanes = Lanes(judge, self.viewers, self._flusher, metrics)
         self.catch_up = CatchUp(broker, metrics, recovery_messages)
         self._continuity = Continuity(
-            self.catch_up, metrics, self._flusher.add, lambda: list(self._feeds.values())
+            self.catch_up, metrics, self._lanes.give, lambda: list(self._feeds.values())
         )
 
     async def start(self) -> None:
@@ -75,6 +87,7 @@ class Hub:
                 feed.subscribed.cancel()
             if feed.forgetting is not None:
                 feed.forgetting.cancel()
+        self._lanes.close()
         self._flusher.close()
         self.taps.close()
         self._continuity.close()
@@ -97,6 +110,11 @@ class Hub:
     def channels(self) -> dict[str, int]:
         """Channels with listeners, and how many."""
         return {feed.channel: len(feed) for feed in self._feeds.values() if feed.groups}
+
+    def listeners(self, channel: str) -> list[Listener]:
+        """Who listens to a channel in this process."""
+        feed = self._feeds.get(channel)
+        return [] if feed is None else feed.listeners()
 
     async def confirmed(self, channel: str) -> None:
         """Wait until the broker has confirmed a channel that is listened to.
@@ -194,6 +212,9 @@ class Hub:
         feed = self._feeds.get(channel)
         if feed is None:
             feed = self._feeds[channel] = Feed(channel)
+            self._lanes.open(feed)
+            found = [watch(channel) for watch in self.watchers]
+            feed.onlookers = [each for each in found if each is not None]
         if feed.leaving is not None:
             feed.leaving.cancel()
             feed.leaving = None
@@ -244,6 +265,7 @@ class Hub:
         if feed.groups or feed.holds or self._feeds.get(feed.channel) is not feed:
             return
         del self._feeds[feed.channel]
+        self._lanes.drop(feed)
         self._flusher.drop(feed)
         task = asyncio.create_task(self._unsubscribe(feed))
         self._leaves.add(task)

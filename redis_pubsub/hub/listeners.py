@@ -1,5 +1,9 @@
 """What the hub feeds.
 
+A listener may have a ``viewer``: whose eyes it has. Without one it gets nothing of what not
+everybody sees alike. It may have ``passed_by(channel, passed)``, which is told that much
+was withheld from it.
+
 A listener is one of two kinds. A `FrameListener` takes bytes: its `Framing` turns each
 message into a frame once per process, and every listener of that framing gets the same
 bytes. A `MessageListener` takes the messages themselves.
@@ -7,10 +11,12 @@ bytes. A `MessageListener` takes the messages themselves.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from ..frames import Framing
 from ..messages import Message
+from .viewers import Viewer
 
 
 class FrameListener(Protocol):
@@ -50,4 +56,12 @@ class MessageListener(Protocol):
         """Messages of this channel may have been missed."""
 
 
+Onlooker = Callable[[list[Message]], None]
+"""Sees the messages of a channel that others listen to. Must not block or raise."""
 Listener = FrameListener | MessageListener
+
+
+def viewer_of(listener: Listener) -> Viewer | None:
+    """Whose eyes a listener has; one that does not say has nobody's."""
+    viewer: Viewer | None = getattr(listener, "viewer", None)
+    return viewer

@@ -60,7 +60,7 @@ class Log:
                 return False
             self.top += 1
         self._messages.append(message)
-        self._bytes += len(message.raw)
+        self._bytes += message.size_bytes
         return self._bytes <= LOG_BYTES
 
     def read(self, history: History, since: int | None) -> bool:
@@ -87,7 +87,7 @@ class Log:
         self.epoch, self.start = epoch, top - len(stored)
         self.top = top + len(newer)
         self._messages = stored + newer
-        self._bytes = sum(len(message.raw) for message in self._messages)
+        self._bytes = sum(message.size_bytes for message in self._messages)
         # Whoever asks for more than that will not be helped by another read.
         self._is_all = since is not None and since < self.start
         return True

@@ -1,7 +1,8 @@
 """For channels whose messages a slow client may miss: skip while it is behind, then say so.
 
-``"latest"``: it gets the newest message as soon as it takes data again. ``"drop"``: it is
-told that some are missing. Either way nothing is kept for it meanwhile.
+``"latest"``: it gets the newest message as soon as it takes data again; where each audience
+sees another, as with ``"drop"``. ``"drop"``: it is told that some are missing. Either way
+nothing is kept for it meanwhile.
 """
 
 from __future__ import annotations
@@ -90,6 +91,10 @@ class Tap:
             # A flush is under way, which passes this client by: the next look is soon.
             return False
         self.is_behind = False
+        if message.is_judged:
+            # Of several views the newest may be nobody's: it comes back, and is told.
+            self._on_gap()
+            return True
         if not message.header.exclude or message.header.exclude != self._connection_id:
             self._write(self._framing(message))
         return True

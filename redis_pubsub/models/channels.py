@@ -162,10 +162,11 @@ class Channel(models.Model):
         limit: int = 100,
         since: Position | None = None,
         reverse: bool = False,
+        **who: Any,
     ) -> list[Message]:
         """What the channel keeps; see `redis_pubsub.history`."""
         found: list[Message] = hooks.history(
-            self.name, limit=limit, since=since, reverse=reverse
+            self.name, limit=limit, since=since, reverse=reverse, **who
         )
         return found
 
@@ -175,10 +176,11 @@ class Channel(models.Model):
         limit: int = 100,
         since: Position | None = None,
         reverse: bool = False,
+        **who: Any,
     ) -> list[Message]:
         """`history` for coroutines."""
         found: list[Message] = await hooks.ahistory(
-            self.name, limit=limit, since=since, reverse=reverse
+            self.name, limit=limit, since=since, reverse=reverse, **who
         )
         return found
 

@@ -16,7 +16,6 @@ from ..querysets import OutboxQuerySet
 PARTITIONS = 16
 """Each channel is in one partition, by its name; each is published by one at a time."""
 
-_encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Header).decode
 
 
@@ -64,21 +63,6 @@ class OutboxMessage(models.Model):
 
     def __str__(self) -> str:
         return f"{self.message_id} on {self.channel}"
-
-    @classmethod
-    def of_draft(cls, draft: Draft, partition: int) -> OutboxMessage:
-        """The row of a message, not saved."""
-        return cls(
-            partition=partition,
-            channel=draft.channel,
-            message_id=draft.header.id,
-            header=_encode(draft.header),
-            payload=draft.raw,
-            history_size=draft.options.history_size,
-            history_ttl_s=draft.options.history_ttl_s,
-            joins_history=draft.joins_history,
-            version=draft.version,
-        )
 
     def draft(self) -> Draft:
         """The message of the row.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
@@ -21,6 +21,7 @@ from ..hooks import hooks
 from ..messages import UPDATE, Message
 from ..querysets import PublishableModelManager
 from .channels import Channel, _database_of
+from .plans import plain_json
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -132,6 +133,52 @@ class PublishableModel(models.Model):
         """`publish` for coroutines."""
         await sync_to_async(self.publish)(event)
 
+    # -- who sees what ---------------------------------------------------------------------
+
+    @classmethod
+    def can_view(cls, user: Any, instance: Self) -> bool:
+        """Whether a user may see an instance at all; to others its messages are withheld,
+        deletes too.
+
+        Asked when a message is delivered, recovered or read from the history, in a thread
+        (it may query), about the row as it was published: once for all users with the same
+        `audience_key`. A class that has its own, and no `audience_key`, is asked once for
+        each user.
+
+        Args:
+            user: An ``AnonymousUser`` for nobody.
+            instance: The row as it was published; deleted ones too.
+        """
+        return True
+
+    @classmethod
+    def audience_key(cls, user: Any) -> Hashable:
+        """What users have in common who see the same: the payload is rendered once for
+        each key, never once for each socket.
+
+        Return all that `can_view` and `serialize_for` depend on, as in
+        ``("editor", user.tenant_id)``; ``user.pk`` for everybody his own. By default all
+        users are one audience (``None``), or each is his own where `can_view` is
+        overridden. It runs in a thread and may query; the answer is kept until the user's
+        permissions are looked at anew (`redis_pubsub.refresh`).
+        """
+        return user.pk if _has_own(cls, "can_view") else None
+
+    @classmethod
+    def audience_language(cls, user: Any) -> str | None:
+        """The language, as in ``"de"``, in which a user is told; ``None`` for the site's.
+        The payload is rendered once for each, with it activated."""
+        return None
+
+    def serialize_for(self, audience: Any) -> str | bytes | dict[str, Any] | list[Any]:
+        """The payload for one audience; by default what `serialize` says.
+
+        Args:
+            audience: What `audience_key` returned. There is no user here: whatever the
+                payload depends on has to be in the key.
+        """
+        return self.serialize()
+
     def serialize(self) -> str | bytes | dict[str, Any] | list[Any]:
         """The payload: by default Django's JSON form, a list of one
         ``{"model", "pk", "fields"}``.
@@ -165,6 +212,27 @@ class PublishableModel(models.Model):
         return instance
 
 
+AUDIENCE_HOOKS = ("can_view", "audience_key", "audience_language", "serialize_for")
+
+
+def _has_own(model: type[models.Model], name: str) -> bool:
+    own = getattr(getattr(model, name, None), "__func__", getattr(model, name, None))
+    base = getattr(PublishableModel, name)
+    return own is not None and own is not getattr(base, "__func__", base)
+
+
+def has_audiences(model: type[models.Model]) -> bool:
+    """Whether a model says that not everybody sees the same of it."""
+    return issubclass(model, PublishableModel) and any(
+        _has_own(model, name) for name in AUDIENCE_HOOKS
+    )
+
+
+def renders_for_audiences(model: type[models.Model]) -> bool:
+    """Whether a model renders its payload itself for each audience."""
+    return _has_own(model, "serialize_for")
+
+
 def uses_outbox(model: type[models.Model]) -> bool:
     """Whether a model's messages are kept in the database until Redis has them."""
     own = getattr(model, "PUBLISH_OUTBOX", None)
@@ -185,6 +253,9 @@ def serialize(instance: models.Model, fields: Iterable[str] | None) -> str:
     """Django's JSON form of one row: a list with one object. A row with an inherited
     table has its parents' fields too."""
     names = None if fields is None else list(fields)
+    plain = plain_json(instance, names)
+    if plain is not None:
+        return plain.decode()
     parents = instance._meta.get_parent_list()
     if not parents:
         return str(serializers.serialize("json", [instance], fields=names, cls=_Encoder))
@@ -193,9 +264,22 @@ def serialize(instance: models.Model, fields: Iterable[str] | None) -> str:
         own = {
             f.attname: getattr(instance, f.attname) for f in parent._meta.concrete_fields
         }
-        [inherited] = serializers.serialize("python", [parent(**own)], fields=names)
+        [inherited] = serializers.serialize(
+            "python", [_parent_of(instance, parent, own)], fields=names
+        )
         document["fields"] = inherited["fields"] | document["fields"]
     return json.dumps([document], cls=_Encoder, ensure_ascii=False)
+
+
+def _parent_of(
+    instance: models.Model, parent: type[models.Model], own: dict[str, Any]
+) -> models.Model:
+    """A row's part in an inherited table, with what is known of its relations."""
+    part = parent(**own)
+    known = getattr(instance, "_prefetched_objects_cache", None)
+    if known is not None:
+        part._prefetched_objects_cache = known  # type: ignore[attr-defined]
+    return part
 
 
 def from_payload(model: type[M], payload: Any) -> M | None:

@@ -6,13 +6,12 @@ that a failure breaks the write. Retrying what Redis did not take is ``outbox``'
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
+import functools
+from typing import Any, Literal
 
 from django.db import DEFAULT_DB_ALIAS, models
 
 from ..conf import get_config
-from ..engine import current_engine
 from ..hooks import hooks
 from ..messages import Draft, Position
 from ..models import Channel
@@ -21,8 +20,9 @@ from . import transactions
 from .control import announce_subscribers
 from .drafts import draft_of_instance, drafts_of
 from .histories import ahistory, alast, history, last
+from .once import aput_once, put_once
 from .present import apresence, presence
-from .sending import refuse_on_loop, send
+from .sending import asend, is_kept, refuse_on_loop
 
 __all__ = ["apublish", "connect", "publish"]
 
@@ -35,8 +35,10 @@ def publish(
     exclude: str = "",
     history: bool = True,
     expire_s: int | None = None,
+    audience: Literal["", "everyone"] = "",
     using: str = DEFAULT_DB_ALIAS,
     strict: bool = False,
+    outbox: bool | None = None,
 ) -> None:
     """Send a value to everybody who listens to a channel, after the commit.
 
@@ -57,22 +59,26 @@ def publish(
         expire_s: Keep it for so long, whatever the channel option says: the last message
             at least, as long as nothing newer comes. 0 keeps nothing, and forgets what the
             channel has kept so far.
+        audience: ``"everyone"`` to send a plain value to all who listen on a channel on
+            which each audience sees something else. Models decide for themselves.
         using: The database whose transaction is waited for.
         strict: Raise `BrokerUnavailable` if Redis fails and no transaction is open. Without
             effect where the outbox is on: nothing is lost.
+        outbox: Whether the database keeps the message until Redis has it; ``None`` for
+            what the setting says, or the model.
 
     Raises:
         TypeError: The payload is not JSON-able.
         InvalidChannelName: The name is empty, too long or has control characters.
         PayloadTooLarge: Over ``limits["message_bytes"]``.
+        AudienceRequired: A plain value on such a channel, without ``audience``.
         RuntimeError: Called on a running event loop; use `apublish`.
         DatabaseError: It could not be written to the outbox.
     """
     refuse_on_loop("publish")
-    draft = _draft(channel, payload, event, exclude, history, expire_s)
-    is_row = isinstance(payload, models.Model)
-    outbox = uses_outbox(type(payload)) if is_row else history and get_config().outbox
-    transactions.after_commit(draft, using, strict=strict, outbox=outbox)
+    draft = _draft(channel, payload, event, exclude, history, expire_s, audience)
+    kept = is_kept(payload, history, outbox)
+    transactions.after_commit(draft, using, strict=strict, outbox=kept)
 
 
 async def apublish(
@@ -83,25 +89,36 @@ async def apublish(
     exclude: str = "",
     history: bool = True,
     expire_s: int | None = None,
+    audience: Literal["", "everyone"] = "",
+    using: str = DEFAULT_DB_ALIAS,
     strict: bool = False,
+    outbox: bool | None = None,
 ) -> Position | None:
-    """`publish` for coroutines. Waits for Redis; knows no transaction and no outbox.
+    """`publish` for coroutines, which have no transaction. Waits for Redis; where the
+    outbox is on, for the database instead, and comes after what was committed before.
+
+    Args: as `publish`; ``using`` is the outbox's database.
 
     Returns:
         Where the message stands in the channel's history (offset 0 without one);
-        ``None`` if Redis failed or a newer version of the row was sent before.
+        ``None`` if Redis failed, a newer version of the row was sent before, or the
+        outbox has the message (``outbox=False`` sends it past that).
 
     Raises:
         BrokerUnavailable: Redis failed, and ``strict`` was asked for.
+        DatabaseError: It could not be written to the outbox.
     """
-    arguments = channel, payload, event, exclude, history, expire_s
-    if isinstance(payload, models.Model):
-        engine = current_engine()
-        run = engine.orm.run if engine else asyncio.to_thread
-        draft = await run(_draft, *arguments)
-    else:
-        draft = _draft(*arguments)
-    return (await send([draft], strict=strict))[0]
+    make = functools.partial(
+        _draft, channel, payload, event, exclude, history, expire_s, audience
+    )
+    (position,) = await asend(
+        lambda: [make()],
+        queries=isinstance(payload, models.Model),
+        kept=is_kept(payload, history, outbox),
+        using=using,
+        strict=strict,
+    )
+    return position
 
 
 def _draft(
@@ -111,6 +128,7 @@ def _draft(
     exclude: str,
     history: bool,
     expire_s: int | None,
+    audience: str,
 ) -> Draft:
     (draft,) = drafts_of(
         get_config(),
@@ -120,6 +138,7 @@ def _draft(
         exclude=exclude,
         history=history,
         expire_s=expire_s,
+        audience=audience,
     )
     return draft
 
@@ -133,7 +152,7 @@ def _publish_instance(
 
 
 def connect() -> None:
-    """Give the models what they need of this floor; called by ``apps.ready()``."""
+    """Give models and tickets what they need of this floor; called by ``apps.ready()``."""
     hooks.publish_instance = _publish_instance
     hooks.announce_subscribers = announce_subscribers
     hooks.presence = presence
@@ -142,3 +161,5 @@ def connect() -> None:
     hooks.ahistory = ahistory
     hooks.last = last
     hooks.alast = alast
+    hooks.put_once = put_once
+    hooks.aput_once = aput_once

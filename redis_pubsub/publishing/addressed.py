@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -16,12 +15,10 @@ from ..addresses import (
     session_channel,
 )
 from ..conf import get_config
-from ..engine import current_engine
 from ..messages import Position
-from ..models.publishable import uses_outbox
 from . import transactions
 from .drafts import drafts_of
-from .sending import refuse_on_loop, send
+from .sending import asend, is_kept, refuse_on_loop
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser, Group
@@ -46,6 +43,7 @@ def publish_to(
     expire_s: int | None = None,
     using: str = DEFAULT_DB_ALIAS,
     strict: bool = False,
+    outbox: bool | None = None,
 ) -> None:
     """Send a value to people, after the commit: one round trip however many they are.
 
@@ -66,7 +64,7 @@ def publish_to(
         expire_s: Keep it for so long, whatever the channel option says, for who comes
             later: 0 keeps nothing, and forgets what was kept there before.
         using: The database whose transaction is waited for.
-        strict: As for `redis_pubsub.publish`.
+        strict, outbox: As for `redis_pubsub.publish`.
 
     Raises:
         ValueError: Nobody is named; a user is not logged in; a session was never saved.
@@ -83,9 +81,8 @@ def publish_to(
         history=history,
         expire_s=expire_s,
     )
-    is_row = isinstance(payload, models.Model)
-    outbox = uses_outbox(type(payload)) if is_row else history and get_config().outbox
-    transactions.all_after_commit(drafts, using, outbox=outbox, strict=strict)
+    kept = is_kept(payload, history, outbox)
+    transactions.all_after_commit(drafts, using, outbox=kept, strict=strict)
 
 
 async def apublish_to(
@@ -100,12 +97,15 @@ async def apublish_to(
     exclude: str = "",
     history: bool = True,
     expire_s: int | None = None,
+    using: str = DEFAULT_DB_ALIAS,
     strict: bool = False,
+    outbox: bool | None = None,
 ) -> list[Position | None]:
-    """`publish_to` for coroutines. Waits for Redis; knows no transaction and no outbox.
+    """`publish_to` for coroutines, which have no transaction. Waits for Redis, or, where
+    the outbox is on, for the database.
 
     Returns:
-        Where it stands on each channel, as `redis_pubsub.apublish`; in the order of
+        Where it stands on each channel, as `redis_pubsub.apublish`: in the order of
         ``users``, ``groups``, ``sessions``, everybody.
     """
     make = functools.partial(
@@ -118,13 +118,13 @@ async def apublish_to(
         history=history,
         expire_s=expire_s,
     )
-    if isinstance(payload, models.Model):
-        engine = current_engine()
-        run = engine.orm.run if engine else asyncio.to_thread
-        drafts = await run(make)
-    else:
-        drafts = make()
-    return list(await send(drafts, strict=strict))
+    return await asend(
+        make,
+        queries=isinstance(payload, models.Model),
+        kept=is_kept(payload, history, outbox),
+        using=using,
+        strict=strict,
+    )
 
 
 def addressees(

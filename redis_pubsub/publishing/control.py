@@ -11,13 +11,17 @@ import asyncio
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from django.db import DEFAULT_DB_ALIAS
 
 from .. import codec
+from ..auth.standing import digest_of
 from ..codes import Code, Disconnects
-from ..engine import CONTROL_CHANNEL, ControlEvent, current_engine
-from ..messages import Draft, check_channel_name, new_header
+from ..conf import get_config
+from ..engine import ControlEvent, current_engine
+from ..messages import CONTROL_CHANNEL, Draft, check_channel_name, new_header
 from ..models import Channel
+from ..options import ChannelOptions
 from . import transactions
 from .publisher import publisher
 
@@ -25,17 +29,43 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
 
 
+USERS_PER_EVENT = 500
+HISTORY = ChannelOptions(history_size=1_000, history_ttl_s=300)
+"""What a process that lost Redis, or stood still, can make up for; beyond it, it looks at
+everybody again."""
+
+
 def announce_subscribers(users: Collection[Any], *, using: str) -> None:
     """The subscriptions of these users (primary keys) changed; told after the commit."""
-    event = ControlEvent(kind="subscriptions", users=[str(pk) for pk in users])
-    transactions.after_commit(_draft(event), using)
+    _announce("subscriptions", users, using)
+
+
+def announce_users(users: Collection[Any], *, using: str) -> None:
+    """What these users (primary keys) are or may changed; told after the commit."""
+    _announce("refresh", users, using)
+
+
+def announce_all(*, using: str) -> None:
+    """Anybody may have changed; told after the commit."""
+    transactions.after_commit(_draft(ControlEvent(kind="all")), using)
+
+
+def _announce(kind: str, users: Collection[Any], using: str) -> None:
+    pks = [str(pk) for pk in users]
+    for begin in range(0, len(pks), USERS_PER_EVENT):
+        part = pks[begin : begin + USERS_PER_EVENT]
+        transactions.after_commit(_draft(ControlEvent(kind=kind, users=part)), using)
 
 
 def disconnect(
     user: AbstractBaseUser | None = None,
     *,
     client: str = "",
-    code: Code = Disconnects.FORCE_DISCONNECT,
+    connection: str = "",
+    session: str = "",
+    token: str = "",
+    code: Code | int = Disconnects.FORCE_DISCONNECT,
+    reason: str = "",
     using: str = DEFAULT_DB_ALIAS,
 ) -> None:
     """Close a user's connections, in every process, after the commit.
@@ -43,15 +73,21 @@ def disconnect(
     Args:
         user: Whose; all of them, live ones and handlers' sockets.
         client: Id of a single connection instead.
+        connection: Another word for ``client``: ``ws.connection_id`` of a handler.
+        session: Key of a session: only those that it let in. Sent as a digest.
+        token: A token: only those that it let in. Sent as a digest.
         code: What the clients are told; by default 3503, and that they must not come
-            back. ``Disconnects.FORCE_RECONNECT`` lets them.
+            back. ``Disconnects.FORCE_RECONNECT`` lets them. 3000 to 4999.
+        reason: Instead of the code's own.
         using: The database whose transaction is waited for.
 
     Raises:
-        TypeError: Neither user nor client.
+        TypeError: Nobody is named, or too many ways at once.
         ValueError: The code is not one of 3000 to 4999.
     """
-    transactions.after_commit(_draft(_disconnect_event(user, client, code)), using)
+    client = client or connection
+    event = _disconnect_event(user, client, session, token, code, reason)
+    transactions.after_commit(_draft(event), using)
 
 
 def unsubscribe(
@@ -78,8 +114,9 @@ def unsubscribe(
 
 
 def refresh(user: AbstractBaseUser, *, using: str = DEFAULT_DB_ALIAS) -> None:
-    """Have every process ask anew whether a user is active and may hear what he hears,
-    after the commit: for changes that no row of this package shows."""
+    """Have every process ask anew whether a user is active, whether the session or token
+    of each of his connections is still good, and whether he may hear what he hears, after
+    the commit: for changes that no signal of this package shows."""
     transactions.after_commit(_draft(_refresh_event(user)), using)
 
 
@@ -87,10 +124,38 @@ async def adisconnect(
     user: AbstractBaseUser | None = None,
     *,
     client: str = "",
-    code: Code = Disconnects.FORCE_DISCONNECT,
+    connection: str = "",
+    session: str = "",
+    token: str = "",
+    code: Code | int = Disconnects.FORCE_DISCONNECT,
+    reason: str = "",
 ) -> None:
     """`disconnect` for coroutines; knows no transaction."""
-    await _send(_disconnect_event(user, client, code))
+    client = client or connection
+    await _send(_disconnect_event(user, client, session, token, code, reason))
+
+
+def send_to(connection: str, payload: Any, *, using: str = DEFAULT_DB_ALIAS) -> None:
+    """Send a value to one connection, whichever process has it, after the commit.
+
+    A handler's client gets the JSON as a text message, a live one a ``message`` of no
+    channel. Nothing keeps it: where the connection is gone, so is the message.
+
+    Args:
+        connection: Its id: ``ws.connection_id`` of a handler, the client id of a live one.
+        payload: Anything JSON-able.
+        using: The database whose transaction is waited for.
+
+    Raises:
+        TypeError: The payload is not JSON-able, or there is no id.
+        PayloadTooLarge: Over ``limits["message_bytes"]``.
+    """
+    transactions.after_commit(_draft(_send_event(connection, payload)), using)
+
+
+async def asend_to(connection: str, payload: Any) -> None:
+    """`send_to` for coroutines; knows no transaction."""
+    await _send(_send_event(connection, payload))
 
 
 async def aunsubscribe(
@@ -114,17 +179,36 @@ async def _send(event: ControlEvent) -> None:
 
 
 def _disconnect_event(
-    user: AbstractBaseUser | None, client: str, code: Code
+    user: AbstractBaseUser | None,
+    client: str,
+    session: str,
+    token: str,
+    code: Code | int,
+    reason: str,
 ) -> ControlEvent:
+    if isinstance(code, int):
+        code = Code(code, reason)
     if not 3000 <= code.code <= 4999:
         raise ValueError(f"a close code is one of 3000 to 4999, not {code.code}")
+    if sum(map(bool, (client, session, token))) > 1:
+        raise TypeError("name one of client=, session= and token=")
+    by = session or token
     return ControlEvent(
         kind="disconnect",
-        users=_whose(user, client),
+        users=_whose(user, client) if user is not None or not by else [],
         client=client,
+        digest=digest_of(by) if by else "",
         code=code.code,
-        reason=code.reason,
+        reason=reason or code.reason,
     )
+
+
+def _send_event(connection: str, payload: Any) -> ControlEvent:
+    if not isinstance(connection, str) or not connection:
+        raise TypeError("send_to() takes the id of a connection: ws.connection_id")
+    raw = codec.encode(payload)
+    codec.check_size(raw, get_config().limits.message_bytes)
+    return ControlEvent(kind="send", client=connection, data=msgspec.Raw(raw))
 
 
 def _unsubscribe_event(
@@ -146,4 +230,6 @@ def _whose(user: AbstractBaseUser | None, client: str) -> list[str]:
 
 
 def _draft(event: ControlEvent) -> Draft:
-    return Draft(CONTROL_CHANNEL, new_header("control"), codec.encode(event))
+    # What is sent to one connection is of no use to who missed it, and may be large.
+    options = ChannelOptions() if event.kind == "send" else HISTORY
+    return Draft(CONTROL_CHANNEL, new_header("control"), codec.encode(event), options)

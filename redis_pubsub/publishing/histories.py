@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
+from asgiref.sync import sync_to_async
+
+from ..audiences import Audiences
 from ..broker import FORWARD, REVERSE, History, Read
+from ..conf import get_config
+from ..db import Orm
 from ..engine import current_engine
 from ..exceptions import PositionLost
 from ..messages import Message, Position, check_channel_name
 from .publisher import publisher
 from .sending import refuse_on_loop
+
+NOBODY = object()
+"""Instead of a user: what not everybody sees alike is left out."""
 
 
 def history(
@@ -19,6 +28,7 @@ def history(
     limit: int = 100,
     since: Position | None = None,
     reverse: bool = False,
+    user: Any = NOBODY,
 ) -> list[Message]:
     """What a channel keeps, oldest first.
 
@@ -27,6 +37,8 @@ def history(
         limit: How many at most.
         since: Only what came after this position; with ``reverse``, before it.
         reverse: Newest first.
+        user: Who looks (``AnonymousUser`` counts), where each audience sees something else.
+            Without one what is not for everybody's eyes is left out.
 
     Returns:
         Messages: each has ``payload``, ``event``, ``position``, ``model``, ``pk``, ``id``
@@ -39,7 +51,8 @@ def history(
         RuntimeError: Called on a running event loop; use `ahistory`.
     """
     read = _read_of(channel, limit, since, reverse)
-    return _messages(channel, since, _blocking([read], "history")[0])
+    found = _messages(channel, since, _blocking([read], "history")[0])
+    return _seen_by(user, found)
 
 
 async def ahistory(
@@ -48,15 +61,19 @@ async def ahistory(
     limit: int = 100,
     since: Position | None = None,
     reverse: bool = False,
+    user: Any = NOBODY,
 ) -> list[Message]:
     """`history` for coroutines."""
     read = _read_of(channel, limit, since, reverse)
-    return _messages(channel, since, (await _read([read]))[0])
+    found = _messages(channel, since, (await _read([read]))[0])
+    if not any(message.is_judged for message in found):
+        return found
+    return await sync_to_async(_seen_by)(user, found)
 
 
 def last(*channels: str) -> Message | None:
     """The last message that a channel keeps; of several channels, the first of them that
-    keeps any. One round trip.
+    keeps any. One round trip. What each audience sees in its own way is left out.
 
     ``last(*personal_channels(request))`` is what was last said to whoever asks: to his
     session, to him, to his groups, or to everybody.
@@ -96,8 +113,25 @@ def _messages(channel: str, since: Position | None, found: History) -> list[Mess
     return found.messages
 
 
+def _seen_by(user: Any, messages: list[Message]) -> list[Message]:
+    """What one user sees of messages, where not everybody sees alike."""
+    if not any(message.is_judged for message in messages):
+        return messages
+    if user is NOBODY:
+        return [message for message in messages if not message.is_judged]
+    config = get_config()
+    orm = Orm(1, 1)
+    try:
+        audiences = Audiences(config, orm, publisher.metrics)
+        known = user if user is not None and user.is_authenticated else None
+        return audiences.seen_by(messages, known)
+    finally:
+        orm.close()
+
+
 def _first(histories: Sequence[History]) -> Message | None:
-    return next((found.messages[0] for found in histories if found.messages), None)
+    tops = (found.messages[0] for found in histories if found.messages)
+    return next((top for top in tops if not top.is_judged), None)
 
 
 def _blocking(reads: Sequence[Read], name: str) -> list[History]:

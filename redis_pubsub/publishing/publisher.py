@@ -11,8 +11,8 @@ from contextlib import contextmanager
 
 from ..broker import BlockingBroker, open_blocking
 from ..conf import Config, get_config
-from ..exceptions import BrokerUnavailable
-from ..messages import Draft, Position
+from ..exceptions import BrokerUnavailable, QueueFull
+from ..messages import Draft, Position, queue_of
 from ..metrics import Metrics
 
 logger = logging.getLogger("redis_pubsub.publishing")
@@ -68,6 +68,47 @@ class Publisher:
             self.failed(unsent, error)
             positions += [None] * len(unsent)
         return positions
+
+    def send_jobs(self, drafts: Sequence[Draft], *, strict: bool = False) -> None:
+        """Put jobs into their queues; a failure is logged and counted.
+
+        Raises:
+            QueueFull: With ``strict``, and one of them found no room.
+            BrokerUnavailable: With ``strict``.
+        """
+        if self._divert is not None:
+            self._divert(drafts)
+            return
+        began = time.monotonic()
+        try:
+            if self.is_held_off:
+                raise BrokerUnavailable("Redis hung a moment ago; not tried again yet")
+            outcomes = self.broker().jobs.send(drafts)
+        except Exception as error:
+            if time.monotonic() - began > _SLOW_S:
+                self.hold_off()
+            if strict:
+                raise
+            self.jobs_failed(drafts, error)
+            return
+        for draft, outcome in zip(drafts, outcomes, strict=True):
+            if isinstance(outcome, QueueFull):
+                self.metrics.count("queue_full")
+                if strict:
+                    raise outcome
+                self.jobs_failed([draft], outcome)
+            else:
+                self.metrics.count("jobs_sent")
+
+    def jobs_failed(self, drafts: Sequence[Draft], error: Exception) -> None:
+        """Note that jobs were not sent."""
+        self.metrics.count("jobs_not_sent", len(drafts))
+        logger.error(
+            "%d job(s) not sent, the first for %r",
+            len(drafts),
+            queue_of(drafts[0].channel),
+            exc_info=error,
+        )
 
     @property
     def is_held_off(self) -> bool:

@@ -9,6 +9,8 @@ message sent. So there is one round trip, and an error in somebody else's hook t
 registered later cannot lose a message. (One registered *earlier* that raises stops all
 hooks behind it: that is Django's rule, and the reason for its ``robust=True``.)
 
+Jobs for workers go the same way: they are messages to a queue.
+
 A message of the outbox is a row besides, written at once: rollbacks take it along by
 themselves. Its hook only says that the row is there.
 """
@@ -21,7 +23,7 @@ from typing import Any
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from ..messages import Draft
+from ..messages import Draft, queue_of
 from .outbox.deliver import deliver
 from .outbox.rows import discard, has_outbox, write
 from .publisher import publisher
@@ -54,9 +56,19 @@ def after_commit(
     else:
         connection = transaction.get_connection(using)
         if not connection.in_atomic_block and connection.get_autocommit():
-            publisher.send([draft], strict=strict)
+            _send([draft], strict=strict)
             return
         _enqueue(connection, draft, replaces)
+
+
+def _send(drafts: Sequence[Draft], *, strict: bool = False) -> None:
+    """To everybody who listens, or into a queue."""
+    messages = [draft for draft in drafts if queue_of(draft.channel) is None]
+    jobs = [draft for draft in drafts if queue_of(draft.channel) is not None]
+    if messages:
+        publisher.send(messages, strict=strict)
+    if jobs:
+        publisher.send_jobs(jobs, strict=strict)
 
 
 def all_after_commit(
@@ -68,7 +80,7 @@ def all_after_commit(
         return
     connection = transaction.get_connection(using)
     if not connection.in_atomic_block and connection.get_autocommit():
-        publisher.send(drafts, strict=strict)
+        _send(drafts, strict=strict)
     else:
         for draft in drafts:
             _enqueue(connection, draft, None)
@@ -146,7 +158,7 @@ class _Entry(set[str | None]):
         ]
         direct = [entry.draft for entry in wanted if not entry.outbox]
         if direct:
-            publisher.send(direct)
+            _send(direct)
         kept = [entry for entry in wanted if entry.outbox]
         if kept:
             deliver([entry.draft for entry in kept], kept[0].outbox)

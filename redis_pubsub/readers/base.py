@@ -15,6 +15,7 @@ from .delivery import on_loop
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
 
+    from ..hub.viewers import Viewer
     from ..models import Channel, Subscription
     from .manager import SubscriptionManager
 
@@ -49,6 +50,7 @@ class Reader:
         self.on_position_lost: Callable[[str], Any] | None = None
         self.engine: Engine | None = None
         self._is_heard = False
+        self._viewer: Viewer | None = None
 
     @property
     def subscriber(self) -> AbstractBaseUser | None:
@@ -63,6 +65,26 @@ class Reader:
     @property
     def connection_id(self) -> str:
         return self.manager.connection_id if self.manager else ""
+
+    @property
+    def viewer(self) -> Viewer | None:
+        """Whose eyes it has, on channels where not everybody sees alike: its
+        subscriber's, else its manager's user's."""
+        if self._viewer is None and self.engine is not None:
+            subscription = self.subscription
+            if subscription is None:
+                return None if self.manager is None else self.manager.viewer
+            # Not fetched here, on the event loop, if it was not yet.
+            user = subscription._state.fields_cache.get("subscriber")
+            pk = str(subscription.subscriber_id)
+            self._viewer = self.engine.hub.viewers.add(user, pk)
+        return self._viewer
+
+    def forget_audiences(self) -> None:
+        """What its user may see has perhaps changed: ask anew, before anything more that
+        depends on it is delivered."""
+        if self._viewer is not None:
+            self._viewer.forget()
 
     @property
     def is_active(self) -> bool:
@@ -136,7 +158,10 @@ class Reader:
             await admission.prepare(replay=replay)
             past = admission.admit(listener)
             mine = self.connection_id
-            self._replay([m for m in past.missed if not mine or m.header.exclude != mine])
+            # What each audience sees in its own way would have to be rendered first, and
+            # live messages would overtake it.
+            shown = [message for message in past.missed if not message.is_judged]
+            self._replay([m for m in shown if not mine or m.header.exclude != mine])
 
     def _replay(self, messages: list[Message]) -> None:
         """Take what was said before this reader came."""

@@ -146,7 +146,8 @@ async def hand_missed(engine: Engine, readers: Sequence[ChannelReader], most: in
         wanted = await _wanted(engine, list(listening.values()), most) if listening else []
         for begin in range(0, len(wanted), CHUNK):
             chunk = wanted[begin : begin + CHUNK]
-            for message in await engine.orm.run(read_missed, engine, chunk):
+            messages = await engine.orm.run(read_missed, engine, chunk)
+            for message in await _shown(engine, messages, listening):
                 handed += listening[message.channel].hand(message)
             for reader in listening.values():
                 await reader.handed_over()
@@ -160,6 +161,20 @@ async def hand_missed(engine: Engine, readers: Sequence[ChannelReader], most: in
         for reader in readers:
             reader.release()
     return handed
+
+
+async def _shown(
+    engine: Engine, messages: list[Message], readers: dict[str, ChannelReader]
+) -> list[Message]:
+    """What the readers' user may see of it, in the same order."""
+    if not any(message.is_judged for message in messages):
+        return messages
+    views: dict[int, Message] = {}
+    for channel, reader in readers.items():
+        mine = [message for message in messages if message.channel == channel]
+        for view in await engine.audiences.shown(channel, mine, reader.viewer):
+            views[id(view.source or view)] = view
+    return [views[id(message)] for message in messages if id(message) in views]
 
 
 async def _wanted(

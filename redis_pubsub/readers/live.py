@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from ..models import Subscription
@@ -33,6 +33,7 @@ class LiveSubscriptions:
         self._changed: set[str] = set()
         self._task: asyncio.Task[None] | None = None
         engine.control.handlers.append(self._heard)
+        engine.rounds.visits.append(self._visit)
         engine.closing.push_async_callback(self._close)
 
     def follow(self, user: str, manager: SubscriptionManager) -> None:
@@ -74,6 +75,10 @@ class LiveSubscriptions:
             self._changed.update(self._managers)
         elif event.kind == "subscriptions":
             self._changed.update(user for user in event.users if user in self._managers)
+        self._start()
+
+    def _visit(self, is_due: Callable[[str], bool]) -> None:
+        self._changed.update(user for user in self._managers if is_due(user))
         self._start()
 
     def _start(self) -> None:

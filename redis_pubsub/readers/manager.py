@@ -11,6 +11,7 @@ from ..auth.personal import Personal
 from ..engine import Engine, borrow_engine, return_engine
 from ..exceptions import PubSubError, ReaderExists
 from ..frames import Framing, payload_frame
+from ..hub.viewers import Viewer
 from ..models import Channel, Subscription
 from .base import Reader, Started
 from .catchup import checked_limit, hand_missed
@@ -34,6 +35,7 @@ class SubscriptionManager:
         connection_id: Id of the connection it belongs to.
         owner: What log lines call it: a handler's name.
         on_overflow: Told when a reader could not keep up.
+        user: Whose eyes readers without a subscription have; ``None`` for nobody.
 
     Attributes:
         readers: Channel name to reader; one reader a channel.
@@ -46,10 +48,13 @@ class SubscriptionManager:
         connection_id: str = "",
         owner: str = "",
         on_overflow: Callable[[PubSubError], None] | None = None,
+        user: AbstractBaseUser | None = None,
     ) -> None:
         self.readers: dict[str, Reader] = {}
         self.connection_id = connection_id
         self.owner = owner
+        self.user = user
+        self._viewer: Viewer | None = None
         self._engine = engine
         self._on_overflow = on_overflow
         self._has_borrowed = False
@@ -64,6 +69,21 @@ class SubscriptionManager:
     def closed(self) -> bool:
         """Whether `stop` was called."""
         return self._is_closed
+
+    @property
+    def viewer(self) -> Viewer | None:
+        """Its user, as channels see him on which not everybody sees alike."""
+        if self._viewer is None and self._engine is not None:
+            self._viewer = self._engine.hub.viewers.add(self.user)
+        return self._viewer
+
+    def forget_audiences(self) -> None:
+        """What its users may see has perhaps changed: ask anew, before anything more that
+        depends on it is delivered."""
+        if self._viewer is not None:
+            self._viewer.forget()
+        for reader in self.readers.values():
+            reader.forget_audiences()
 
     async def get_engine(self) -> Engine:
         """What serves this loop, started now if nothing did."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.apps import apps
 
-from ..messages import CREATE, Message, Position
+from ..messages import CREATE, Message, Position, message_of
 from ..models import PublishableModel
 from ..publishing.drafts import draft_of_instance
 from ..undelivered import Undelivered, inherited_tables
@@ -110,6 +110,6 @@ def _message(engine: Engine, row: PublishableModel) -> Message | None:
         engine.metrics.count("unreadable_messages")
         logger.exception("%s %s cannot be caught up with", row._meta.label, row.pk)
         return None
-    message = Message(channel, draft.header, draft.raw, NOWHERE)
+    message = message_of(channel, draft.header, draft.raw, NOWHERE)
     # Where the channel may not carry the model, live messages are data and not tracked.
     return None if model_of(message, engine) is None else message

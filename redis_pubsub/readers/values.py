@@ -11,13 +11,14 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
-from django.apps import apps
 from django.core.exceptions import ObjectDoesNotExist
 from django.db.models import Model
 
+from ..audiences import published_model
 from ..messages import Message
 from ..models import PublishableModel
 from ..models.publishable import from_payload
+from ..models.snapshots import restored, twin
 
 if TYPE_CHECKING:
     from ..engine import Engine
@@ -75,7 +76,12 @@ class SharedValue:
             return message.payload
         try:
             if issubclass(model, PublishableModel):
-                instance: Any = model.from_publication(message)
+                # Of what an audience sees: the row as it was published, not the view.
+                source = message.source
+                told = message if source is None else source.opened()
+                instance: Any = model.from_publication(told)
+            elif message.source is not None:
+                instance = restored(model, message.source.opened().payload)
             else:
                 instance = from_payload(model, message.payload)
                 if instance is None or instance.get_deferred_fields():
@@ -103,30 +109,13 @@ def own_copy(value: Any) -> Any:
     if value is UNREADABLE:
         return value
     if isinstance(value, Model):
-        twin = type(value).__new__(type(value))
-        twin.__dict__.update(value.__dict__)
-        twin._state = copy.copy(value._state)
-        twin._state.fields_cache = value._state.fields_cache.copy()
-        return twin
+        return twin(value)
     return copy.copy(value)
 
 
 def model_of(message: Message, engine: Engine) -> type[Model] | None:
     """The model that a message's value becomes an instance of, if any."""
-    label = message.model
-    if not label:
-        return None
-    try:
-        model = apps.get_model(label)
-    except (LookupError, ValueError):
-        return None
-    config = engine.config
-    may_carry = config.model_channel_options(message.channel).models
-    if may_carry and label not in map(str.lower, may_carry):
-        engine.metrics.count("foreign_models")
-        return None
-    is_listed = label in map(str.lower, config.publishable_models)
-    return model if is_listed or issubclass(model, PublishableModel) else None
+    return published_model(engine.config, engine.metrics, message)
 
 
 def _has_field(model: type[Model], name: str) -> bool:

@@ -12,6 +12,7 @@ from ..lazy import lazy
 if TYPE_CHECKING:
     from .capture import captured_messages, send_pending
     from .events import EventClient
+    from .jobs import SentJob, captured_jobs, eager_jobs
     from .server import RedisServer, find_redis_server
     from .site import PubSubSite, pubsub_site
 
@@ -19,7 +20,10 @@ __all__ = [
     "EventClient",
     "PubSubSite",
     "RedisServer",
+    "SentJob",
+    "captured_jobs",
     "captured_messages",
+    "eager_jobs",
     "find_redis_server",
     "pubsub_site",
     "send_pending",
@@ -32,7 +36,10 @@ __getattr__ = lazy(
         "EventClient": "events",
         "PubSubSite": "site",
         "RedisServer": "server",
+        "SentJob": "jobs",
+        "captured_jobs": "jobs",
         "captured_messages": "capture",
+        "eager_jobs": "jobs",
         "find_redis_server": "server",
         "pubsub_site": "site",
         "send_pending": "capture",

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+import sys
 from collections.abc import Callable
+
+_TCP_INFO = getattr(socket, "TCP_INFO", None)
+_ACKED = slice(120, 128)
+"""Where ``tcpi_bytes_acked`` is in the kernel's answer; see linux/tcp.h."""
 
 
 class Outlet:
@@ -49,6 +56,24 @@ class Outlet:
         """Whether the client has not yet taken everything."""
         transport = self._transport
         return transport is not None and transport.get_write_buffer_size() > 0
+
+    def unsent_bytes(self) -> int:
+        """What the client has not yet taken; 0 once nothing more is let through."""
+        transport = self._transport
+        return 0 if transport is None else transport.get_write_buffer_size()
+
+    def taken_bytes(self) -> int:
+        """What the client's side has acknowledged so far, where the kernel says it; else
+        0. On Linux, of TCP."""
+        if self._transport is None or _TCP_INFO is None:
+            return 0
+        line = self._transport.get_extra_info("socket")
+        if line is None or line.family not in (socket.AF_INET, socket.AF_INET6):
+            return 0
+        with contextlib.suppress(OSError):
+            info = line.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _ACKED.stop)
+            return int.from_bytes(info[_ACKED], sys.byteorder)
+        return 0
 
     def shut(self) -> asyncio.Transport | None:
         """Let nothing more through; gives the transport to who shut it first, if open."""

@@ -312,3 +312,33 @@ async def test_a_broker_nobody_answers_says_so_in_time(inbox):
     assert not broker.is_connected
     assert metrics["subscribe_failed"] == 1
     await broker.close()
+
+
+async def test_what_is_put_is_taken_once(broker, options):
+    """Put from either side; of many who take it at once one gets it."""
+    blocking = open_blocking(options, Metrics())
+    await broker.put("a name", b"one", 30)
+    await asyncio.to_thread(blocking.put, "another", b"two", 30)
+    blocking.close()
+
+    taken = await asyncio.gather(*(broker.take("a name") for _ in range(10)))
+
+    assert taken.count(b"one") == 1 and taken.count(None) == 9
+    assert await broker.take("another") == b"two"
+    assert await broker.take("another") is None
+
+
+async def test_what_nobody_takes_is_forgotten(broker):
+    """When its time is over; others stay."""
+    await broker.put("long", b"two", 30)
+
+    async with asyncio.timeout(5):
+        pause_s = 0.0
+        while True:
+            await broker.put("short", b"one", 0.005)
+            await asyncio.sleep(pause_s)
+            if await broker.take("short") is None:
+                break
+            pause_s += 0.005
+
+    assert await broker.take("long") == b"two"

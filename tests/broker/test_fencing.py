@@ -7,7 +7,15 @@ import uuid
 
 import pytest
 
-from redis_pubsub.broker import Fence, FencedOff, Read, Refused, Sent, open_blocking
+from redis_pubsub.broker import (
+    Fence,
+    FencedOff,
+    HeldBack,
+    Read,
+    Refused,
+    Sent,
+    open_blocking,
+)
 from redis_pubsub.broker.fencing import is_about_redis
 from redis_pubsub.exceptions import BrokerUnavailable
 from redis_pubsub.messages import Draft, Position, new_header
@@ -221,3 +229,22 @@ def test_what_redis_says_of_itself_is_no_refusal(redis_server, prefix):
 def test_errors_are_told_apart_by_their_words(error, expected):
     """Of Redis, or of the message."""
     assert is_about_redis(error) is expected
+
+
+def test_what_stands_behind_a_refused_message_is_held_back(redis_server, prefix):
+    """In one round trip too: it would have overtaken. Other channels go on, and once the
+    one in front is out or given up, it follows."""
+    broker = open_blocking(BrokerOptions(url=redis_server.url, prefix=prefix), Metrics())
+    refused = draft(1, options=ChannelOptions(history_size="no number"))
+    behind = [draft(2), draft(3), draft(4, channel="other")]
+
+    outcomes = fenced(broker, [refused, *behind], FIRST)
+
+    assert isinstance(outcomes[0], Refused)
+    assert outcomes[1:3] == [HeldBack(), HeldBack()] and isinstance(outcomes[3], Sent)
+    assert history(broker) == []
+    assert history(broker, "other") == [4]
+    again = fenced(broker, behind[:2], FIRST, 2)
+    assert all(isinstance(outcome, Sent) for outcome in again)
+    assert history(broker) == [2, 3]
+    broker.close()

@@ -8,6 +8,7 @@ import pytest
 import redis.asyncio
 
 from redis_pubsub.broker import Read, open_blocking, open_broker
+from redis_pubsub.messages import Draft, new_header
 from redis_pubsub.metrics import Metrics
 from redis_pubsub.options import BrokerOptions
 from redis_pubsub.testing import RedisServer
@@ -75,7 +76,8 @@ def own_server():
 
 
 async def test_one_process_has_one_pubsub_connection(own_server, prefix):
-    """B1: however many channels, Redis sees one subscriber."""
+    """B1: however many channels, Redis sees one subscriber; it asked for one channel more,
+    for its probes."""
     broker = open_broker(BrokerOptions(url=own_server.url, prefix=prefix), Metrics())
     await broker.start(Inbox())
     admin = redis.asyncio.from_url(own_server.url)
@@ -83,7 +85,7 @@ async def test_one_process_has_one_pubsub_connection(own_server, prefix):
     await asyncio.gather(*(broker.subscribe(f"channel-{n}") for n in range(1_500)))
 
     (client,) = await admin.client_list(_type="pubsub")
-    assert int(client["sub"]) == 1_500
+    assert int(client["sub"]) == 1_501
     await broker.close()
     await admin.aclose()
 
@@ -135,3 +137,30 @@ async def test_keys_expire(options):
     assert 60 < ttl["meta"] <= 30 * 24 * 3600 and ttl["versions"] > 60
     await broker.close()
     await admin.aclose()
+
+
+def test_versions_of_rows_do_not_grow_for_ever(redis_server, prefix):
+    """Of a channel, the rows that changed last are remembered: 5,000 at least, never more
+    than twice as many."""
+    broker = open_blocking(BrokerOptions(url=redis_server.url, prefix=prefix), Metrics())
+
+    def publish(first, last, version):
+        drafts = [
+            Draft("rows", new_header(model="a.b", pk=str(n)), b"1", version=version)
+            for n in range(first, last)
+        ]
+        positions = []
+        for begin in range(0, len(drafts), 1_000):
+            positions += broker.publish(drafts[begin : begin + 1_000])
+        return positions
+
+    publish(0, 12_000, version=2)
+
+    kept = [
+        broker._redis.hlen(f"{prefix}:{{rows}}:{key}")
+        for key in ("versions", "versions-before")
+    ]
+    assert 5_000 <= sum(kept) <= 10_000
+    assert publish(7_000, 12_000, version=1) == [None] * 5_000
+    assert None not in publish(0, 10, version=1)
+    broker.close()

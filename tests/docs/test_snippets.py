@@ -13,9 +13,11 @@ import aiohttp
 import pytest
 import redis
 
+from redis_pubsub import apublish
 from redis_pubsub.broker import Read
-from redis_pubsub.broker.commands import PUBLISH
-from redis_pubsub.contrib.websockets import websocket_pubsub
+from redis_pubsub.broker.scripts import PUBLISH
+from redis_pubsub.contrib.websockets import setup, websocket_pubsub
+from redis_pubsub.testing import eager_jobs
 from tests.processes import ROOT, Process
 
 DOCS = ROOT / "docs"
@@ -163,3 +165,39 @@ def test_the_snippets_directory_is_where_the_pages_look():
     """The list above is not empty by accident."""
     assert {"models", "views", "websockets", "deployment"} <= set(MODULES)
     assert (TUTORIAL / "manage.py").exists()
+
+
+@pytest.mark.django_db
+def test_the_example_of_a_job_runs(letters, rf, admin_user):
+    """docs/howto/workers.rst: the view answers; the job counts, and sends another."""
+    consumers, models = letters("consumers"), letters("models")
+    correspondence = models.Correspondence.objects.create()
+    request = rf.post("/", {"body": "one two three"})
+    request.user = admin_user
+
+    with eager_jobs([consumers.count_words, consumers.announce]) as jobs:
+        letters("sending").post(request, correspondence)
+
+    assert [job.name for job in jobs] == ["count_words", "announce", "announce"]
+    assert [job.kwargs for job in jobs[1:]] == [{"text": "in an hour"}, {"text": "3 words"}]
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_the_example_receivers_run(letters, serve, site, until, capsys):
+    """docs/howto/receivers.rst: a name, patterns, and once in the cluster."""
+    consumers = letters("consumers")
+    receivers = [consumers.to_log, consumers.greet, consumers.book]
+    served = await serve(app=setup(handlers=[hear], receivers=receivers))
+    ws = await served.connect("/hear/room:12")
+    assert await ws.receive_str() == "ready"
+    await until(lambda: served.engine.hub.is_heard("announcements"))
+    await until(lambda: served.engine.hub.is_heard("orders"))
+
+    await apublish("announcements", {"text": "hello"})
+    await apublish("room:12", "hi")
+    await apublish("orders", {"message": 7})
+    await until(lambda: served.engine.metrics["received"] == 3)
+
+    assert "announcements {'text': 'hello'}" in capsys.readouterr().out
+    state = (await served.engine.hub.broker.jobs.state(["count_words"]))["count_words"]
+    assert state.waiting == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from redis_pubsub import asend_to
 from redis_pubsub.addresses import personal_channel
 from redis_pubsub.auth.tokens import connection_token, sign
 from redis_pubsub.contrib.live import connecting
@@ -162,3 +163,13 @@ async def test_a_deactivation_while_connecting_is_not_missed(
     await client.say({"connect": {"token": connection_token(user)}})
 
     assert await client.ended() == (3507, "permission denied")
+
+
+async def test_a_message_for_one_connection_comes_without_a_channel(live):
+    """C-6: `asend_to` with the client id is a ``message`` push; others get nothing."""
+    ada, bob = await live.connect(), await live.connect()
+
+    await asend_to(ada.result_of_connect["client"], {"just": "you"})
+
+    assert await ada.push("message") == {"data": {"just": "you"}}
+    assert await bob.silent() == []

@@ -14,16 +14,17 @@ from google.protobuf.internal.decoder import _DecodeVarint32
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from redis_pubsub.auth import authorize, personal
+from redis_pubsub.auth import authorize, personal, standing
 from redis_pubsub.auth.tokens import sign
 from redis_pubsub.conf import get_config
-from redis_pubsub.contrib.live import connecting, on_message, review, rpc
+from redis_pubsub.contrib.live import connecting, on_message, rpc
 from redis_pubsub.contrib.live.connection import Connection
 from redis_pubsub.contrib.live.dialogue import hear
 from redis_pubsub.contrib.live.protocol.forms import WEBSOCKET, websocket_protobuf
 from redis_pubsub.contrib.live.protocol.protobuf import _varint
 from redis_pubsub.contrib.live.server import LiveServer
 from redis_pubsub.engine import Engine
+from redis_pubsub.readers import live as live_subscriptions
 from redis_pubsub.web.handshake import Credentials
 from redis_pubsub.web.outlet import Outlet
 
@@ -106,7 +107,9 @@ async def server(settings, monkeypatch, caplog):
     monkeypatch.setattr(connecting, "_active_user", lambda pk: USER if pk == "7" else None)
     monkeypatch.setattr(authorize, "_rows", lambda user, channels: {})
     monkeypatch.setattr(personal, "_has_groups", lambda: False)
-    monkeypatch.setattr(review, "_active_users", lambda pks: {"7": USER})
+    for module in (connecting, standing):
+        monkeypatch.setattr(module, "active_users", lambda pks: {"7": USER})
+    monkeypatch.setattr(live_subscriptions, "_active", lambda users: [])
 
     @rpc("echo")
     async def echo(user, data):
@@ -266,8 +269,9 @@ async def test_each_command_gets_exactly_one_reply(server, caplog, commands):
 # -- too much ----------------------------------------------------------------------------
 
 
-async def test_ten_thousand_commands_in_one_go_are_answered_in_order(live):
+async def test_ten_thousand_commands_in_one_go_are_answered_in_order(serve_live):
     """While they are carried out nothing more is read: what waits is the network's."""
+    live = await serve_live(limits={"live_commands_burst": 20_000})
     client = await live.connect()
     ids = list(range(100, 10_100))
     for begin in range(0, len(ids), 1_000):

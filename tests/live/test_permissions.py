@@ -9,6 +9,7 @@ from django.db import OperationalError
 
 from redis_pubsub import adisconnect, arefresh
 from redis_pubsub.addresses import personal_channel
+from redis_pubsub.auth import Standing
 from redis_pubsub.auth.tokens import connection_token, subscription_token
 from redis_pubsub.contrib.live import connecting
 from redis_pubsub.engine import CONTROL_CHANNEL
@@ -134,7 +135,7 @@ async def test_who_is_disconnected_while_he_is_let_in_does_not_stay(
     asking = asyncio.create_task(client.call("connect", token=connection_token(user)))
     await begun.wait()
     await adisconnect(user)
-    await until(lambda: live.server.ended_since(0, str(user.pk)))
+    await until(lambda: live.server.ended_since(0, Standing(user)))
     go_on.set()
     await asyncio.wait([asking])
 

@@ -113,6 +113,24 @@ async def test_another_browser_that_knows_the_name_may_not_post(live):
     assert await stream.post("{}") == 403
 
 
+@pytest.mark.parametrize("is_elsewhere", [False, True])
+async def test_a_browser_that_has_another_session_by_now_comes_back(
+    serve_live, is_elsewhere
+):
+    """After a login or logout its posts are refused, in whichever process, and its stream
+    ends with 3011: it does not stay as who it was, deaf to its own commands."""
+    live = await serve_live()
+    other = await serve_live() if is_elsewhere else live
+    stream = await open_stream(live, Cookie="sessionid=before", Origin=live.url)
+
+    stream.headers = {"Cookie": "sessionid=after", "Origin": other.url}
+    assert await stream.post("{}", url=other.url) == 403
+
+    push = {"disconnect": {"code": 3011, "reason": "force reconnect"}}
+    assert await stream.hear() == {"push": push}
+    assert await stream.raw.chunk() == b""
+
+
 async def test_a_post_has_a_largest_size(serve_live):
     """413, measured as bytes of commands."""
     live = await serve_live(limits={"live_command_bytes": 1_000})

@@ -122,3 +122,50 @@ class Postcard(Letter):
     """A table of its own below another, tracked too."""
 
     picture = models.CharField(max_length=50, default="")
+
+
+class Document(PublishableModel):
+    """Not everybody sees the same of it, and some nothing: staff all of it, others what is
+    public, without the notes."""
+
+    PUBLISH_ON_CREATE = True
+    PUBLISH_ON_UPDATE = True
+    PUBLISH_ON_DELETE = True
+
+    title = models.CharField(max_length=50, default="")
+    notes = models.CharField(max_length=50, default="")
+    is_public = models.BooleanField(default=True)
+    tags = models.ManyToManyField(Tag)
+
+    @classmethod
+    def audience_key(cls, user: Any) -> str:
+        return "staff" if user.is_staff else "public"
+
+    @classmethod
+    def can_view(cls, user: Any, instance: "Document") -> bool:
+        return user.is_staff or instance.is_public
+
+    def serialize_for(self, audience: str) -> dict[str, Any]:
+        payload: dict[str, Any] = {"title": self.title}
+        if audience == "staff":
+            payload["notes"] = self.notes
+            payload["tags"] = [tag.pk for tag in self.tags.all()]
+        return payload
+
+
+class Note(PublishableModel):
+    """Seen by its owner alone: nothing but ``can_view`` is said."""
+
+    PUBLISH_ON_CREATE = True
+    PUBLISH_ON_UPDATE = True
+    PUBLISH_ON_DELETE = True
+    TRACK_DELIVERY = True
+
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+"
+    )
+    text = models.CharField(max_length=50, default="")
+
+    @classmethod
+    def can_view(cls, user: Any, instance: "Note") -> bool:
+        return bool(instance.owner_id == user.pk)

@@ -245,7 +245,7 @@ async def async_method(token):
 
 
 def raising_method(token):
-    raise RuntimeError("my method is broken")
+    raise RuntimeError(f"my method is broken by {token}")
 
 
 def database_down(token):
@@ -265,20 +265,40 @@ async def test_a_custom_method_may_be_plain_or_a_coroutine(
     assert await refusal(served, headers=bearer("bob")) == (403, "invalid token")
 
 
+def nobodys_method(token):
+    return None
+
+
 async def test_several_methods_are_asked_in_order(serve, settings, site, user, caplog):
-    """The first that knows the token wins; one that raises is logged and passed over."""
+    """The first that knows the token wins, and the others are not asked."""
     settings.REDIS_PUBSUB = site | {
-        "tokenauth_method": [f"{__name__}.raising_method", f"{__name__}.async_method"]
+        "tokenauth_method": [
+            f"{__name__}.nobodys_method",
+            f"{__name__}.async_method",
+            f"{__name__}.raising_method",
+        ]
     }
     served = await serve(whoami)
 
     ws = await served.connect("/whoami", headers=bearer("async-ada"))
     assert (await ws.receive_json())["user"] == "ada"
+    assert "my method is broken" not in caplog.text
+
+
+async def test_a_method_that_raises_has_refused(serve, settings, site, user, caplog):
+    """A later method does not let in whom an earlier one has found something against; the
+    log says which method it was."""
+    settings.REDIS_PUBSUB = site | {
+        "tokenauth_method": [f"{__name__}.raising_method", f"{__name__}.async_method"]
+    }
+    served = await serve(whoami)
+
+    assert await refusal(served, headers=bearer("ada")) == (403, "invalid token")
     assert "my method is broken" in caplog.text and "raising_method" in caplog.text
 
 
 async def test_a_method_that_raises_is_a_403_and_a_traceback(serve, settings, site, caplog):
-    """Bad input: never a 500; the token's text is not in the log."""
+    """Bad input: never a 500; the token's text is not in the log, whatever it quotes."""
     settings.REDIS_PUBSUB = site | {"tokenauth_method": f"{__name__}.raising_method"}
     served = await serve(whoami)
 

@@ -15,9 +15,9 @@ from urllib.parse import urlencode
 from ... import codec
 from ...conf import get_config
 from ...messages import Draft, new_header, reserved_channel
+from ...models.snapshots import encode_lazy
 from ...publishing import transactions
-from ...publishing.drafts import encode_payload
-from ...publishing.sending import send
+from ...publishing.sending import asend
 from .words import as_data
 
 _LONGEST = 200
@@ -58,7 +58,7 @@ def event_payload(event: str, data: Any) -> bytes:
     Raises:
         TypeError, InvalidPayload: The data is not JSON-able.
     """
-    return encode_payload({"event": event, "data": as_data(data)})
+    return codec.encode({"event": event, "data": as_data(data)}, encode_lazy)
 
 
 def emit(
@@ -73,11 +73,12 @@ def emit(
     except RuntimeError:
         transactions.after_commit(draft, using, strict=strict)
         return _Done()
-    return _send(draft, strict)
+    return _send(draft, using, strict)
 
 
-async def _send(draft: Draft, strict: bool) -> None:
-    await send([draft], strict=strict)
+async def _send(draft: Draft, using: str, strict: bool) -> None:
+    # Not through the outbox: an event is for those who are there.
+    await asend(lambda: [draft], queries=False, kept=False, using=using, strict=strict)
 
 
 class _Done:

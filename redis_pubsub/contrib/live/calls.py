@@ -46,6 +46,9 @@ async def publish(connection: Connection, command: Command) -> None:
     engine = connection.server.engine
     try:
         await _check(connection, request.channel, PUBLISH)
+        if engine.audiences.is_strict(request.channel):
+            # Who may see what a client says is nobody's to say.
+            raise Failed(Errors.PERMISSION_DENIED)
         raw = codec.one_line(bytes(request.data))
         header = new_header(info=connection.info_fields())
         draft = draft_of_raw(engine.config, request.channel, raw, header)
@@ -77,7 +80,11 @@ async def history(connection: Connection, command: Command) -> None:
         read = Read(
             request.channel,
             since=None if since is None else since.offset,
-            limit=min(limit, options.history_size),
+            limit=min(
+                limit,
+                options.history_size,
+                connection.server.limits.recovery_messages,
+            ),
             order=REVERSE if request.reverse else FORWARD,
             # Names are clients' texts: asking for one must leave nothing in Redis.
             begins=False,
@@ -88,6 +95,8 @@ async def history(connection: Connection, command: Command) -> None:
             raise Failed(Errors.NOT_AVAILABLE)
         if since is not None and since.epoch not in ("", found.position.epoch):
             raise Failed(Errors.UNRECOVERABLE_POSITION)
+        audiences = connection.server.engine.audiences
+        shown = await audiences.shown(request.channel, found.messages, connection.viewer)
     except Failed as failure:
         connection.session.fail(command, failure.code)
     except BrokerUnavailable as error:
@@ -95,7 +104,7 @@ async def history(connection: Connection, command: Command) -> None:
     else:
         position = found.position
         connection.session.answer(
-            command, HistoryResult(found.messages, position.epoch, position.offset)
+            command, HistoryResult(shown, position.epoch, position.offset)
         )
 
 
@@ -107,7 +116,12 @@ async def presence(connection: Connection, command: Command) -> None:
         options = await _check(connection, request.channel, PRESENCE)
         if not options.presence:
             raise Failed(Errors.NOT_AVAILABLE)
-        infos = await connection.server.presence.infos(request.channel, options)
+        attendance = connection.server.presence
+        counts = await attendance.counts(request.channel)
+        if counts[0] > connection.server.limits.presence_members:
+            # `presence_stats` says how many.
+            raise Failed(Errors.LIMIT_EXCEEDED)
+        infos = await attendance.infos(request.channel, options)
     except Failed as failure:
         connection.session.fail(command, failure.code)
     except BrokerUnavailable as error:

@@ -12,15 +12,18 @@ from django.core.exceptions import ValidationError
 from django.db import InterfaceError, OperationalError
 from msgspec import Raw
 
-from ...auth import AuthUnavailable
+from ...auth import AuthUnavailable, Standing
+from ...auth.lookups import Lookups
+from ...auth.standing import active_users, digest_of
+from ...auth.tickets import is_ticket
 from ...auth.tokens import ExpiredToken, InvalidToken, expiry_of, verify
 from ...codes import Code, Disconnects, Errors
 from ...exceptions import PoolBusy
-from ...web.handshake import Credentials
+from ...web.handshake import TooManyFailures
 from .entering import Entering, Entry
 from .expiries import ttl_s
 from .personal import own_channels
-from .protocol.commands import Command, ConnectRequest, SubscribeRequest
+from .protocol.commands import NO_DATA, Command, ConnectRequest, SubscribeRequest
 from .protocol.results import (
     ConnectResult,
     RefreshResult,
@@ -29,10 +32,8 @@ from .protocol.results import (
 )
 
 if TYPE_CHECKING:
-    from django.contrib.auth.models import AbstractBaseUser
-
+    from ...engine import Engine
     from .connection import Connection
-    from .server import LiveServer
 
 logger = logging.getLogger("redis_pubsub.live")
 
@@ -54,14 +55,20 @@ class Identity:
     """Who somebody is, and until when.
 
     Attributes:
-        user: ``None`` for nobody.
+        standing: ``None`` for nobody.
         expires_at: Unix time; 0 for never.
         info: What others are told of him.
     """
 
-    user: AbstractBaseUser | None
+    standing: Standing | None
     expires_at: float = 0
     info: Raw = field(default_factory=Raw)
+
+
+def _of_token(standing: Standing, expires_at: float, info: Raw = NO_DATA) -> Identity:
+    """A token's end is the connection's to watch: a new one may come for it."""
+    standing.expires_at = 0
+    return Identity(standing, expires_at, info)
 
 
 async def connect(connection: Connection, command: Command) -> None:
@@ -72,11 +79,16 @@ async def connect(connection: Connection, command: Command) -> None:
     refreshes, began = server.refreshes, time.monotonic()
     try:
         identity = await identify(connection, request)
-        connection.user, connection.conn_info = identity.user, identity.info
-        ended = server.ended_since(began, connection.user_id)
+        connection.conn_info = identity.info
+        connection.identified(identity.standing)
+        ended = server.ended_since(began, connection.standing)
         if ended is not None:
             raise Refused(ended)
+        if not connection.claim_place(connection.user_id):
+            raise Refused(Disconnects.CONNECTION_LIMIT)
         await _admit(connection, command, request, identity)
+        if connection.session.ending is None:
+            server.rechecks.watch(connection, server.rechecks.heard)
         if server.refreshes != refreshes and connection.user_id:
             # He may not be any more who he was when he was looked up.
             server.look_again(connection.user_id, entirely=True)
@@ -153,45 +165,52 @@ async def identify(connection: Connection, request: ConnectRequest) -> Identity:
     credentials = connection.credentials
     token = request.token or _stand_in(request.headers) or credentials.token
     if token:
-        return await identity_of_token(connection.server, token)
+        return await identity_of_token(connection, token)
     try:
-        user = await connection.server.gatekeeper.user_of(credentials)
+        standing = await connection.server.gatekeeper.standing_of(credentials)
     except AuthUnavailable:
         raise Refused(Errors.INTERNAL) from None
-    if user is None and not connection.server.options.anonymous:
+    if standing is None and not connection.server.options.anonymous:
         raise Refused(Disconnects.PERMISSION_DENIED)
-    return Identity(user)
+    return Identity(standing)
 
 
-async def identity_of_token(server: LiveServer, token: str) -> Identity:
+async def identity_of_token(connection: Connection, token: str) -> Identity:
     """Who a token says somebody is: this site's own kind first, then the site's methods.
 
     Raises:
-        Refused: Nobody knows it, its time is over, or that cannot be said now.
+        Refused: Nobody knows it, its time is over, that cannot be said now, or too many bad
+            ones came from this address.
     """
-    key = server.options.token_key
+    server, brought = connection.server, connection.credentials
+    keys = server.options.token_keys
     try:
-        if key and token.count(".") == 2:
+        server.gatekeeper.refuse_guesser(brought.address)
+        if keys and token.count(".") == 2:
             try:
-                claims = verify(token, key)
+                claims = verify(token, keys)
             except ExpiredToken:
                 raise Refused(Errors.TOKEN_EXPIRED) from None
             except InvalidToken:
                 pass
             else:
-                user = await server.engine.orm.run(_active_user, claims.sub)
+                user = await server.engine.part(_Users).get(claims.sub)
                 if user is None or claims.channel:
                     raise Refused(Disconnects.INVALID_TOKEN)
-                return Identity(user, claims.exp, claims.info)
-        user = await server.gatekeeper.user_of(Credentials(token, ""))
+                standing = Standing(user, digest=digest_of(token))
+                return _of_token(standing, claims.exp, claims.info)
+        found = await server.gatekeeper.standing_of(brought._replace(token=token))
+    except TooManyFailures:
+        raise Refused(Errors.TOO_MANY_REQUESTS) from None
     except (AuthUnavailable, OperationalError, InterfaceError, PoolBusy) as error:
         logger.warning("a token could not be checked: %s", error)
         raise Refused(Errors.INTERNAL) from None
+    if found is not None:
+        return _of_token(found, found.expires_at)
     expires_at = expiry_of(token)
-    if user is not None:
-        return Identity(user, expires_at)
-    # Its own word is enough here: all it leads to is that the client asks for a new one.
-    is_expired = 0 < expires_at <= time.time()
+    # Its own word is enough here: all it leads to is that the client asks for a new one. So
+    # has a client to that comes back with the ticket it has used; client libraries keep it.
+    is_expired = is_ticket(token) or 0 < expires_at <= time.time()
     raise Refused(Errors.TOKEN_EXPIRED if is_expired else Disconnects.INVALID_TOKEN)
 
 
@@ -200,7 +219,7 @@ async def refresh(connection: Connection, command: Command) -> None:
     request = command.refresh
     assert request is not None, "a refresh command"
     try:
-        identity = await identity_of_token(connection.server, request.token)
+        identity = await identity_of_token(connection, request.token)
     except Refused as refusal:
         if refusal.code is Errors.TOKEN_EXPIRED:
             # An error 109 here would be the end for the client; this is not.
@@ -210,9 +229,11 @@ async def refresh(connection: Connection, command: Command) -> None:
         else:
             connection.session.end(refusal.code)
         return
-    if identity.user is None or str(identity.user.pk) != connection.user_id:
+    standing = identity.standing
+    if standing is None or standing.user_id != connection.user_id:
         connection.session.end(Disconnects.INVALID_TOKEN)
         return
+    connection.standing = standing
     connection.expire("", identity.expires_at)
     result = RefreshResult(connection.id, connection.server.version)
     if identity.expires_at:
@@ -229,7 +250,7 @@ async def sub_refresh(connection: Connection, command: Command) -> None:
         connection.session.fail(command, Errors.PERMISSION_DENIED)
         return
     try:
-        claims = verify(request.token, connection.server.options.token_key)
+        claims = verify(request.token, connection.server.options.token_keys)
     except ExpiredToken:
         # Temporary: the client asks its site for another one, and tries again.
         connection.session.fail(command, Errors.INTERNAL)
@@ -253,6 +274,17 @@ def _stand_in(headers: dict[str, str]) -> str:
         if name.lower() == "authorization":
             return value.rpartition(" ")[2]
     return ""
+
+
+class _Users(Lookups):
+    """Active users by primary key as text, for one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        waiting = engine.config.limits.db_waiting
+        super().__init__(engine.orm, self._look_up, active_users, waiting=waiting)
+
+    def _look_up(self, pk: str) -> Any:
+        return _active_user(pk)
 
 
 def _active_user(pk: str) -> Any:

@@ -17,21 +17,27 @@ import msgspec
 from msgspec import Raw
 
 from ...auth.tokens import Claims
-from ...codes import Code, Disconnects, Unsubscribes
+from ...codes import Code, Disconnects, Unsubscribes, reconnect_in
 from ...frames import Framing
 from ...hub.lossy import DROP, LATEST, Tap
+from ...hub.viewers import Passed, Viewer
+from ...messages import Position
 from ...web.connections import LIVE
 from ...web.handshake import Credentials
 from .expiries import CONNECTION, Expiries
 from .line import Line
 from .protocol.commands import NO_DATA
 from .protocol.results import ClientInfo, some
-from .protocol.session import Heard, Session
+from .protocol.session import Heard, Session, State
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
 
+    from ...auth import Standing
+    from ...web.admission import Place
+    from ...web.outlet import Outlet
     from .entering import Entry
+    from .gates import Gate
     from .server import LiveServer
 
 logger = logging.getLogger("redis_pubsub.live")
@@ -52,8 +58,15 @@ class Feedline:
         self.framing = framing
         self.write: Callable[[bytes], None] = connection.line.outlet.write
 
+    @property
+    def viewer(self) -> Viewer:
+        return self._connection.viewer
+
     def position_lost(self, channel: str) -> None:
         self._connection.position_lost(channel)
+
+    def passed_by(self, channel: str, passed: Passed) -> None:
+        self._connection.passed_by(channel, passed)
 
 
 class Connection:
@@ -63,10 +76,12 @@ class Connection:
         server: What it belongs to.
         line: The way to its client.
         credentials: What the handshake brought along.
+        place: Its part of what the process can carry; without one nothing is counted.
 
     Attributes:
         id: Unguessable, unique in the cluster; its client knows it.
-        user: Who it is; ``None`` for nobody, and before it has connected.
+        standing: Who it is; ``None`` for nobody, and before it has connected.
+        commands_at: When what it has said is paid for; see `rationing.Rations`.
         conn_info: What its token wants others to be told of it.
         session: What was said so far.
         listener: What the hub feeds.
@@ -79,9 +94,13 @@ class Connection:
         "_expiries",
         "_is_late",
         "_joins",
+        "_passed",
         "_patience",
+        "_place",
         "_seat",
         "_taps",
+        "_viewer",
+        "commands_at",
         "conn_info",
         "credentials",
         "id",
@@ -89,15 +108,23 @@ class Connection:
         "listener",
         "server",
         "session",
-        "user",
+        "standing",
     )
 
-    def __init__(self, server: LiveServer, line: Line, credentials: Credentials) -> None:
+    def __init__(
+        self,
+        server: LiveServer,
+        line: Line,
+        credentials: Credentials,
+        place: Place | None = None,
+    ) -> None:
         self.server = server
+        self._place = place
+        self.commands_at = 0.0
         self.line = line
         self.credentials = credentials
         self.id = uuid.uuid4().hex
-        self.user: AbstractBaseUser | None = None
+        self.standing: Standing | None = None
         self.conn_info = NO_DATA
         self.session = Session(line.form, server.limits.live_channels)
         self.listener = Feedline(self, line.form.publication)
@@ -107,9 +134,13 @@ class Connection:
         self._expiries: Expiries | None = None
         self._ended: asyncio.Event | None = None
         self._seat: int | None = None
+        self._viewer: Viewer | None = None
+        # By channel: what was withheld since the client's own position.
+        self._passed: dict[str, Passed] | None = None
         self._is_late = False
-        # For channels whose messages a slow client may miss: a way of its own for each.
-        self._taps: dict[str, tuple[Feedline, Tap]] | None = None
+        # For channels whose messages a slow client may miss, or that it came back to and
+        # sees in part: a way of its own for each.
+        self._taps: dict[str, tuple[Feedline, Tap | None]] | None = None
         self._patience: asyncio.TimerHandle | None = asyncio.get_running_loop().call_later(
             server.limits.live_connect_s, self.end, Disconnects.STALE
         )
@@ -119,9 +150,36 @@ class Connection:
     # -- who it is -----------------------------------------------------------------------
 
     @property
+    def user(self) -> AbstractBaseUser | None:
+        """``None`` for nobody."""
+        return None if self.standing is None else self.standing.user
+
+    @property
     def user_id(self) -> str:
         """Primary key as text; ``""`` for nobody."""
-        return "" if self.user is None else str(self.user.pk)
+        return "" if self.standing is None else self.standing.user_id
+
+    def identified(self, standing: Standing | None) -> None:
+        """The client has said who it is: from now on it can be ended by its user."""
+        self.standing = standing
+        self.server.identified(self)
+
+    def claim_place(self, user_id: str) -> bool:
+        """Whether the user may have one more connection."""
+        return self._place is None or self._place.claim(user_id)
+
+    @property
+    def viewer(self) -> Viewer:
+        """Who looks at messages that not everybody sees alike."""
+        if self._viewer is None:
+            self._viewer = self.server.engine.hub.viewers.add(self.user)
+        return self._viewer
+
+    def forget_audiences(self) -> None:
+        """What the user may see has perhaps changed: his audiences are asked for anew,
+        before he gets anything more that they decide about."""
+        if self._viewer is not None:
+            self._viewer.forget(self.user)
 
     def owns(self, claims: Claims) -> bool:
         """Whether a token speaks of this connection's user."""
@@ -144,7 +202,7 @@ class Connection:
             self._patience = None
         if self.session.ending is None:
             self._seat = self.server.wheel.add(self)
-            self.server.identified(self)
+            self.server.connected(self)
 
     def expire(self, channel: str, at: float) -> None:
         """Let a permission end; see `Expiries.set`."""
@@ -200,13 +258,26 @@ class Connection:
         self._taps[channel] = (line, tap)
         return line
 
+    def gate_for(self, channel: str, policy: str) -> Gate:
+        """`line_for` where what was missed has to be rendered first."""
+        from .gates import Gate
+
+        line = self.line_for(channel, policy)
+        gate = Gate(self, line.write)
+        if self._taps is None:
+            self._taps = {}
+        tap = self._taps[channel][1] if channel in self._taps else None
+        self._taps[channel] = (gate, tap)
+        return gate
+
     def unfeed(self, channel: str) -> None:
         """Let the hub feed a channel no more."""
         hub = self.server.engine.hub
         line = self.listener
         if self._taps is not None and channel in self._taps:
             line, tap = self._taps.pop(channel)
-            hub.taps.forget(tap)
+            if tap is not None:
+                hub.taps.forget(tap)
         hub.leave(channel, line)
 
     def replay(self, entries: Sequence[Entry]) -> None:
@@ -254,9 +325,6 @@ class Connection:
         if heard is None or not heard.is_positioned:
             return
         self.server.engine.metrics.count("insufficient_states")
-        if heard.is_server_side:
-            self.end(Disconnects.INSUFFICIENT_STATE)
-            return
         # No longer fed at once, so that nothing overtakes what it has to read; told a
         # little later, so that not everybody comes back in one moment.
         self.unfeed(channel)
@@ -268,6 +336,34 @@ class Connection:
         if heard is not None:
             loop = asyncio.get_running_loop()
             loop.call_later(random.uniform(*seconds), self._tell_lost, channel, heard)
+
+    def passed_by(self, channel: str, passed: Passed) -> None:
+        """So much was withheld that the client's position will fall out of the history: it
+        subscribes again, and is told where the channel stands."""
+        heard = self.session.channels.get(channel)
+        if heard is None or not heard.is_positioned or heard.is_server_side:
+            return
+        if self._passed is None or len(self._passed) > self.server.limits.live_channels:
+            self._passed = {}
+        known = self._passed.get(channel)
+        if known is not None and known.position.offset >= passed.after:
+            # It did not come back yet: all of that was withheld, too.
+            passed = Passed(known.after, passed.position)
+        self._passed[channel] = passed
+        self.server.engine.metrics.count("audience_moves")
+        self.come_back_within(channel, (0, self.server.spread_s))
+
+    def moved_on(self, channel: str, since: Position) -> Position:
+        """Where a client is that comes back from somewhere: whatever lies between there and
+        here may have been withheld."""
+        passed = None if self._passed is None else self._passed.pop(channel, None)
+        if (
+            passed is None
+            or since.epoch != passed.position.epoch
+            or not passed.after <= since.offset < passed.position.offset
+        ):
+            return since
+        return passed.position
 
     def _tell_lost(self, channel: str, heard: Heard) -> None:
         # Unless it has left, or subscribed anew, meanwhile.
@@ -329,6 +425,18 @@ class Connection:
         self.session.end(code)
         self.flush()
 
+    def flooded(self) -> None:
+        """The client sends more than it may; it comes back, more slowly."""
+        if self._place is not None and self.session.ending is None:
+            self._place.flooded()
+        self.end(Disconnects.TOO_MANY_REQUESTS)
+
+    def send(self, raw: bytes) -> None:
+        """See `redis_pubsub.web.connections.Connection`: clients get a ``message``."""
+        if self.session.state is State.CONNECTED and self.session.ending is None:
+            form = self.line.form
+            self.line.outlet.write(form.wrap(form.codec.message_push(raw)))
+
     def disconnect(self, code: Code) -> None:
         """See `redis_pubsub.web.connections.Connection`."""
         self.end(code)
@@ -369,15 +477,25 @@ class Connection:
             self.leave(channel)
         return True
 
-    async def go_away(self, code: int, reason: str) -> None:
+    async def go_away(self, code: int, reason: str, delay_s: float) -> None:
         """See `redis_pubsub.web.connections.Connection`."""
         self._ended = asyncio.Event()
-        self.end(Disconnects.SHUTDOWN)
+        self.end(_shutdown(delay_s))
         await self._ended.wait()
 
-    def hang_up(self, code: int, reason: str) -> None:
+    @property
+    def outlet(self) -> Outlet:
+        """See `redis_pubsub.web.connections.Connection`."""
+        return self.line.outlet
+
+    def hang_up(self, code: int, reason: str, delay_s: float) -> None:
         """See `redis_pubsub.web.connections.Connection`."""
         if self.session.ending is None:
-            self.end(Disconnects.SHUTDOWN)
+            self.end(_shutdown(delay_s))
         else:
             self.line.abort()
+
+
+def _shutdown(delay_s: float) -> Code:
+    code = Disconnects.SHUTDOWN
+    return Code(code.code, reconnect_in(code.reason, delay_s))

@@ -14,6 +14,7 @@ from .entering import Entering, Entry
 from .protocol.commands import Command
 from .protocol.results import Empty, SubscribeResult
 from .protocol.session import State
+from .rationing import refuse
 
 logger = logging.getLogger("redis_pubsub.live")
 
@@ -25,7 +26,11 @@ async def hear(connection: Connection, data: bytes | str) -> None:
     """Take a frame, and carry out what is in it; whatever fails ends the connection with a
     code and a traceback in the log."""
     try:
-        await _carry_out(connection, connection.session.receive(data))
+        commands = connection.session.receive(data)
+        wanted, refused = connection.server.rations.charge(connection, commands)
+        await _carry_out(connection, wanted)
+        if refused:
+            refuse(connection, refused)
     except Exception:
         connection.server.engine.metrics.count("live_errors")
         logger.exception("a command of connection %s failed", connection.id)

@@ -10,11 +10,12 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
+from ...addresses import BROADCAST, address_kind
 from ...auth.authorize import Grant
 from ...auth.tokens import Claims, ExpiredToken, InvalidToken, verify
 from ...codes import Code, Disconnects, Errors
@@ -29,6 +30,7 @@ from .protocol.session import REJECT_UNRECOVERED, Heard
 
 if TYPE_CHECKING:
     from .connection import Connection
+    from .gates import Gate
 
 logger = logging.getLogger("redis_pubsub.live")
 
@@ -62,6 +64,10 @@ class Entry:
     begins: bool = False
     admission: Admission | None = None
     replayed: Sequence[Message] = ()
+    gate: Gate | None = None
+    past: Past | None = None
+    is_in: bool = False
+    is_withheld: bool = False
 
     @property
     def since(self) -> Position | None:
@@ -136,16 +142,27 @@ class Entering:
             # The server has ended it before it began.
             return Errors.PERMISSION_DENIED
         assert entry.admission is not None, "prepared"
-        listener = self._connection.line_for(entry.channel, entry.options.slow)
         try:
-            past = entry.admission.admit(listener)
+            past = self._past(entry, entry.admission)
         except PositionLost:
             self._connection.unfeed(entry.channel)
             return Errors.INTERNAL
         if entry.must_recover and not past.is_recovered:
             self._connection.unfeed(entry.channel)
             return Errors.UNRECOVERABLE_POSITION
+        entry.is_in = True
         return self._result(entry, past)
+
+    def _past(self, entry: Entry, admission: Admission) -> Past:
+        if entry.gate is None:
+            connection = self._connection
+            past = admission.admit(connection.line_for(entry.channel, entry.options.slow))
+            if not any(message.is_judged for message in past.missed):
+                return past
+        elif not entry.gate.is_lost and entry.past is not None:
+            return entry.past
+        # What came in the last moment cannot be told now; the client tries again.
+        raise PositionLost(entry.channel)
 
     def _result(self, entry: Entry, past: Past) -> SubscribeResult:
         is_positioned = entry.wants_position and past.position is not None
@@ -153,6 +170,7 @@ class Entering:
         heard.is_server_side = entry.is_server_side
         heard.is_positioned = is_positioned
         heard.by_row, heard.by_token = entry.by_row, entry.by_token
+        heard.token = entry.wish.token if self._server.authorizer.has_method else ""
         result = SubscribeResult(was_recovering=entry.wish.recover)
         if entry.expires_at:
             result.expires = True
@@ -171,7 +189,7 @@ class Entering:
             result.recovered = True
             mine = self._connection.id
             result.publications = [m for m in past.missed if m.header.exclude != mine]
-            if result.publications or not past.missed:
+            if result.publications or not (past.missed or entry.is_withheld):
                 # Each publication moves the client on from where it was; if all are kept
                 # from it, only the top does.
                 result.offset = entry.wish.offset
@@ -181,13 +199,14 @@ class Entering:
 
     def _check_tokens(self) -> None:
         """Tokens of this site's own for one channel grant it, and no other does."""
-        key = self._server.options.token_key
+        keys = self._server.options.token_keys
         for entry in self._entries:
             token = entry.wish.token
-            if entry.refusal or entry.is_server_side or not (key and token.count(".") == 2):
+            is_own = keys and token.count(".") == 2
+            if entry.refusal or entry.is_server_side or not is_own:
                 continue
             try:
-                claims = verify(token, key)
+                claims = verify(token, keys)
             except ExpiredToken:
                 entry.refusal = Errors.TOKEN_EXPIRED
             except InvalidToken:
@@ -238,8 +257,12 @@ class Entering:
         entry.by_row = grant.by_row and not entry.by_token and not entry.is_server_side
         config = self._server.engine.config
         ruled = config.channel_options(entry.channel)
-        modelled = config.model_channel_options(entry.channel)
-        entry.options = modelled
+        if address_kind(entry.channel) == BROADCAST:
+            # What is for everybody who is connected is kept only where a rule says so:
+            # else losing it would send everybody away at once.
+            entry.options = ruled
+        else:
+            entry.options = config.model_channel_options(entry.channel)
         # A position is given out where messages to come will have one.
         entry.begins = ruled.has_history or grant.has_row or entry.is_server_side
 
@@ -252,7 +275,13 @@ class Entering:
             await admission.open()
             replay = 0 if entry.wish.recover else entry.options.replay
             if entry.wants_position or replay:
-                await admission.prepare(entry.since, begins=entry.begins, replay=replay)
+                since = entry.since
+                if since is not None and not entry.is_server_side:
+                    since = self._connection.moved_on(entry.channel, since)
+                    entry.is_withheld = since != entry.since
+                await admission.prepare(since, begins=entry.begins, replay=replay)
+                if since is not None or replay:
+                    await self._look_back(entry, admission)
             else:
                 admission.skip()
         except (BrokerUnavailable, PositionLost) as error:
@@ -261,3 +290,24 @@ class Entering:
             entry.refusal = Errors.INTERNAL
         else:
             entry.admission = admission
+
+    async def _look_back(self, entry: Entry, admission: Admission) -> None:
+        """Where not everybody sees alike: render for this client what it missed."""
+        audiences = self._server.engine.audiences
+        is_strict = audiences.is_strict(entry.channel)
+        if not is_strict and not any(m.is_judged for m in admission.peek().missed):
+            return
+        connection = self._connection
+        gate = connection.gate_for(entry.channel, entry.options.slow)
+        self._stack.callback(self._settle, entry, gate)
+        past = admission.admit(gate)
+        shown = await audiences.shown(entry.channel, past.missed, connection.viewer)
+        entry.gate, entry.past = gate, replace(past, missed=shown)
+        entry.is_withheld = entry.is_withheld or (bool(past.missed) and not shown)
+
+    def _settle(self, entry: Entry, gate: Gate) -> None:
+        """The reply is written, or there is none."""
+        if entry.is_in:
+            gate.open()
+        else:
+            self._connection.unfeed(entry.channel)

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Container, Iterable
+from typing import TYPE_CHECKING
 
-from django.contrib.auth import get_user_model
-
-from ...codes import Disconnects
 from ...readers.live import USERS_PER_QUERY, LiveSubscriptions
 from .personal import refresh_own_channels
 
@@ -23,6 +20,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("redis_pubsub.live")
 
 _RETRY_S = 1.0
+_AT_ONCE = 32
+"""Connections for which the site's method is asked side by side."""
 
 
 class Review:
@@ -31,52 +30,35 @@ class Review:
     def __init__(self, server: LiveServer) -> None:
         self._server = server
         self._subscriptions: set[str] = set()
-        self._users: set[str] = set()
         self._task: asyncio.Task[None] | None = None
-        self._has_failed = False
         server.engine.closing.push_async_callback(self._close)
 
-    def look_again(self, users: Iterable[str], *, entirely: bool = False) -> None:
-        """Look again soon.
+    def look_again(self, users: Iterable[str]) -> None:
+        """Look again soon at who subscribes to what.
 
         Args:
             users: Whose rows changed, by primary key as text.
-            entirely: Not only their subscriptions: whether they are active, and all that
-                was granted by other rules.
         """
-        (self._users if entirely else self._subscriptions).update(users)
-        if (self._users or self._subscriptions) and self._task is None:
+        self._subscriptions.update(users)
+        if self._subscriptions and self._task is None:
             self._task = asyncio.create_task(self._work(), name="redis-pubsub-review")
 
     async def _work(self) -> None:
         try:
-            while self._users or self._subscriptions:
-                users, self._users = self._users, set()
-                subscribers, self._subscriptions = self._subscriptions - users, set()
-                # User by user: what fails for one must not keep another's rights.
-                self._subscriptions |= await self._tried(self._review_rows, subscribers)
-                for user in sorted(users):
-                    self._users |= await self._tried(self._review, {user})
-                if self._has_failed:
-                    self._has_failed = False
+            while self._subscriptions:
+                users, self._subscriptions = self._subscriptions, set()
+                try:
+                    await self._review_rows(sorted(users))
+                except Exception as error:
+                    self._failed(error)
+                    self._subscriptions |= users
                     await asyncio.sleep(_RETRY_S)
         finally:
             self._task = None
 
-    async def _tried(
-        self, review: Callable[[list[str]], Awaitable[None]], users: set[str]
-    ) -> set[str]:
-        """Look at users; those again for whom it failed."""
-        if not users:
-            return set()
-        try:
-            await review(sorted(users))
-        except Exception:
-            self._server.engine.metrics.count("refresh_errors")
-            logger.exception("permissions could not be looked up; trying again")
-            self._has_failed = True
-            return users
-        return set()
+    def _failed(self, error: Exception) -> None:
+        self._server.engine.metrics.count("refresh_errors")
+        logger.error("permissions could not be looked up; trying again", exc_info=error)
 
     async def _review_rows(self, users: list[str]) -> None:
         """End what was granted by a subscription that is no longer active."""
@@ -96,36 +78,64 @@ class Review:
                     if heard.by_row and channel not in mine:
                         _end(connection, channel, heard)
 
-    async def _review(self, users: list[str]) -> None:
-        """Ask everything anew."""
-        found = await self._server.engine.orm.run(_active_users, users) if users else {}
-        for user in users:
-            for connection in self._server.of_user(user):
-                row = found.get(user)
-                if row is None:
-                    connection.end(Disconnects.PERMISSION_DENIED)
-                else:
-                    await self._regrant(connection, row)
+    async def regrant(self, users: dict[str, AbstractBaseUser]) -> set[str]:
+        """Ask anew what users may hear: their rows in one query for all of them, the
+        site's method for each subscription.
 
-    async def _regrant(self, connection: Connection, user: AbstractBaseUser) -> None:
-        connection.user = user
-        asked = {
-            channel: heard
-            for channel, heard in connection.session.channels.items()
-            if heard.is_confirmed and not heard.is_server_side
+        Args:
+            users: As they are now, by primary key as text.
+
+        Returns:
+            Those for whom it failed.
+        """
+        # As it is before the question: what is granted meanwhile is newer.
+        before = {
+            connection: _granted(connection)
+            for user in users
+            for connection in self._server.of_user(user)
         }
-        grants = await self._server.authorizer.grants(
-            user,
-            [(channel, "") for channel in asked],
+        if not before:
+            return set()
+        try:
+            known: LiveSubscriptions = self._server.engine.part(LiveSubscriptions)
+            active = await known.active_of(list(users))
+        except Exception as error:
+            self._failed(error)
+            return set(users)
+        failed = set()
+        waiting = list(before.items())
+        while waiting:
+            part = [waiting.pop() for _ in range(min(_AT_ONCE, len(waiting)))]
+            outcomes = await asyncio.gather(
+                *(
+                    self._regrant(connection, granted, active[connection.user_id])
+                    for connection, granted in part
+                ),
+                return_exceptions=True,
+            )
+            for (connection, _), outcome in zip(part, outcomes, strict=True):
+                # What fails for one must not keep another's rights.
+                if isinstance(outcome, Exception):
+                    self._failed(outcome)
+                    failed.add(connection.user_id)
+        return failed
+
+    async def _regrant(
+        self, connection: Connection, granted: dict[str, Heard], mine: Container[str]
+    ) -> None:
+        wishes = [(channel, heard.token) for channel, heard in granted.items()]
+        answers = await self._server.authorizer.answers_without_rows(
+            connection.user,
+            wishes,
             session_key=connection.credentials.session_key,
             connection=connection.id,
         )
-        for (channel, heard), grant in zip(asked.items(), grants, strict=True):
-            if heard.by_token and (grant.is_allowed or grant.by_row):
+        for (channel, heard), answer in zip(granted.items(), answers, strict=True):
+            if heard.by_token and answer is not False:
                 # A token stands unless the site's method speaks against it.
                 continue
-            if grant.is_allowed:
-                heard.by_row = grant.by_row
+            if answer or (answer is None and channel in mine):
+                heard.by_row = answer is None
             else:
                 _end(connection, channel, heard)
         await refresh_own_channels(connection)
@@ -142,6 +152,10 @@ def _end(connection: Connection, channel: str, heard: Heard) -> None:
         connection.unsubscribe(channel)
 
 
-def _active_users(pks: list[str]) -> dict[str, Any]:
-    users = get_user_model()._default_manager.filter(pk__in=pks)
-    return {str(user.pk): user for user in users if user.is_active}
+def _granted(connection: Connection) -> dict[str, Heard]:
+    """What a connection hears because it asked for it."""
+    return {
+        channel: heard
+        for channel, heard in connection.session.channels.items()
+        if heard.is_confirmed and not heard.is_server_side
+    }

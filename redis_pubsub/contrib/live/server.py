@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from ... import __version__
-from ...auth import Authorizer
+from ...auth import Authorizer, Standing
 from ...codes import Code
 from ...engine import ControlEvent, Engine
 from ...web.connections import Connections
 from ...web.handshake import Gatekeeper
+from ...web.rechecks import Rechecks
 from .attendance import Attendance
 from .procedures import Procedure
+from .rationing import Rations
 from .review import Review
 from .wheel import Wheel
 
@@ -45,16 +47,22 @@ class LiveServer:
         self.authorizer = Authorizer(engine.config, engine.orm)
         self.presence = Attendance(engine)
         self.wheel = Wheel(self.limits.heartbeat_s)
+        self.rations = Rations(
+            self.limits.live_commands_per_s, self.limits.live_commands_burst
+        )
         self.procedures: dict[str, Procedure] = {}
         self._open: Connections = engine.part(Connections)
         self._connections: dict[str, Connection] = {}
         self._users: dict[str, set[Connection]] = {}
+        self.rechecks: Rechecks = engine.part(Rechecks)
         self._review = Review(self)
+        self.rechecks.follow = self._review.regrant
         # Counts what may have changed who may hear what.
         self.changes = 0
         # How many of them were about everything, not only about subscriptions.
         self.refreshes = 0
         engine.control.handlers.append(self._heard)
+        engine.rounds.visits.append(self._visit)
         engine.closing.callback(self.wheel.close)
 
     @property
@@ -74,6 +82,10 @@ class LiveServer:
 
     def identified(self, connection: Connection) -> None:
         """A connection has said who it is."""
+        self._open.identified(connection)
+
+    def connected(self, connection: Connection) -> None:
+        """A connection was let in."""
         self._users.setdefault(connection.user_id, set()).add(connection)
 
     def remove(self, connection: Connection) -> bool:
@@ -105,31 +117,33 @@ class LiveServer:
 
     # -- what other processes say --------------------------------------------------------
 
-    def ended_since(self, moment: float, user_id: str) -> Code | None:
+    def ended_since(self, moment: float, standing: Standing | None) -> Code | None:
         """See `Connections.ended_since`."""
-        return self._open.ended_since(moment, user_id)
+        return self._open.ended_since(moment, standing)
 
     def look_again(self, user: str, *, entirely: bool = False) -> None:
         """Read a user's subscriptions again soon, or all that there is to know of him;
         nobody (``""``) has none."""
-        if user:
-            self._review.look_again([user], entirely=entirely)
+        if user and entirely:
+            self.rechecks.look_again([user])
+        elif user:
+            self._review.look_again([user])
 
     def _heard(self, event: ControlEvent) -> None:
         self.changes += 1
         if event.kind == "all":
             # Whatever was said meanwhile: a refresh may be among it.
             self.refreshes += 1
-            self._review.look_again(self.users, entirely=True)
         elif event.kind == "subscriptions":
             self._review.look_again(user for user in event.users if user in self._users)
         elif event.kind == "refresh":
             self.refreshes += 1
-            known = (user for user in event.users if user in self._users)
-            self._review.look_again(known, entirely=True)
         elif event.kind == "unsubscribe":
             for connection in self._meant(event):
                 connection.unsubscribe(event.channel)
+
+    def _visit(self, is_due: Callable[[str], bool]) -> None:
+        self._review.look_again(user for user in self.users if is_due(user))
 
     def _meant(self, event: ControlEvent) -> Iterable[Connection]:
         connection = self._connections.get(event.client)

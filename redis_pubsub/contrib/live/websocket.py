@@ -9,7 +9,10 @@ from aiohttp import WSMsgType, hdrs, web
 
 from ...codes import Code, Disconnects
 from ...frames import BINARY, TEXT, cut_reason, frame
+from ...web.admission import Admission, Place
 from ...web.connections import Connections
+from ...web.guard import pace_of_live
+from ...web.guarded import GuardedSocket
 from ...web.handshake import BEARER
 from ...web.keys import ENGINE
 from ...web.outlet import Outlet
@@ -72,10 +75,18 @@ async def websocket(request: web.Request) -> web.StreamResponse:
         )
     if engine.part(Connections).is_draining:
         raise web.HTTPServiceUnavailable(headers={hdrs.RETRY_AFTER: "1"})
-    server: LiveServer = engine.part(LiveServer)
+    with engine.part(Admission).admit(request) as place:
+        return await _serve(request, engine.part(LiveServer), place)
+
+
+async def _serve(
+    request: web.Request, server: LiveServer, place: Place
+) -> web.StreamResponse:
     credentials = server.gatekeeper.inspect(request)
     form, protocols = _form(request)
-    socket = web.WebSocketResponse(
+    socket = GuardedSocket(
+        pace_of_live(server.limits),
+        server.engine.metrics,
         protocols=protocols,
         compress=False,
         max_msg_size=server.limits.live_command_bytes,
@@ -90,7 +101,8 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     if transport is None:
         return socket
     line = SocketLine(transport, form, server.limits.send_buffer_bytes)
-    connection = Connection(server, line, credentials)
+    connection = Connection(server, line, credentials, place)
+    socket.watch_floods(connection.flooded)
     try:
         await _converse(socket, connection, form)
         if connection.session.ending is not None:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import logging
-from importlib import import_module
-from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
-from django.apps import apps
-
+from ...discovery import app_modules
 from ...exceptions import HandlerConfigError
 from ..live.procedures import Procedure
 from .handlers import Route, as_route
@@ -33,17 +30,7 @@ def load_handlers() -> list[Served]:
             handler; names app, module and name.
     """
     served: list[Served] = []
-    for app in apps.get_app_configs():
-        path = f"{app.name}.{MODULE}"
-        if find_spec(path) is None:
-            continue
-        try:
-            module = import_module(path)
-        except Exception as error:
-            raise HandlerConfigError(
-                f"app {app.label!r}: {path} does not import: "
-                f"{type(error).__name__}: {error}"
-            ) from error
+    for app, module in app_modules(MODULE):
         served += [_handler(app.label, module, name) for name in _names(module)]
         served += [each for each in vars(module).values() if isinstance(each, Procedure)]
     return served

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from ...receivers import Receiver
     from .discovery import Served
 
 
@@ -46,6 +47,7 @@ def setup(
     loop: asyncio.AbstractEventLoop | None = None,
     *,
     handlers: Sequence[Served] | None = None,
+    receivers: Sequence[Receiver] | None = None,
     in_test_thread: bool = False,
 ) -> web.Application:
     """An aiohttp application with the handlers of all installed apps.
@@ -53,6 +55,7 @@ def setup(
     Args:
         loop: Accepted for 1.0's ``deployment.py``, and ignored.
         handlers: These instead of the discovered ones.
+        receivers: The same; by default none where ``handlers`` are given.
         in_test_thread: See `redis_pubsub.db.Orm`.
 
     Raises:
@@ -62,7 +65,7 @@ def setup(
     set_up_django()
     from .server import socket_application
 
-    return socket_application(handlers, in_test_thread=in_test_thread)
+    return socket_application(handlers, receivers=receivers, in_test_thread=in_test_thread)
 
 
 def get_application(
@@ -107,14 +110,20 @@ def get_runner_factory(
     """
     set_up_django()
     check_settings()
+    from ...receivers import load_receivers
     from .discovery import load_handlers
     from .server import make_runner, site_application, socket_application
+    from .siblings import Siblings
 
-    handlers = load_handlers()
+    # Each worker finds the same again; what is broken is told before there are any.
+    load_handlers()
+    load_receivers()
 
     async def application() -> web.AppRunner:
-        if not pages:
-            return make_runner(socket_application(handlers))
-        return make_runner(site_application(handlers, static_files=static_files))
+        if pages:
+            app = site_application(None, static_files=static_files)
+        else:
+            app = socket_application(None)
+        return make_runner(app, siblings=Siblings())
 
     return application

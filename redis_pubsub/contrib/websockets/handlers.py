@@ -13,15 +13,20 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 from multidict import MultiDict
 
+from ...auth.tickets import is_ticket
+from ...web.admission import Admission, Place
 from ...web.connections import Connections
 from ...web.handshake import BEARER, Gatekeeper
 from ...web.keys import ENGINE, PAGES
+from ...web.rechecks import Rechecks
 from .routes import clean_route
 from .serving import HandlerConnection
 from .socket import HandlerSocket
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
+
+    from ...engine import Engine
 
 logger = logging.getLogger("redis_pubsub.websockets")
 
@@ -76,8 +81,19 @@ class Route:
         engine = request.config_dict[ENGINE]
         if engine.part(Connections).is_draining:
             raise web.HTTPServiceUnavailable(headers={"Retry-After": "1"})
+        with engine.part(Admission).admit(request) as place:
+            return await self._serve(request, engine, place)
+
+    async def _serve(
+        self, request: web.Request, engine: Engine, place: Place
+    ) -> web.StreamResponse:
         began = time.monotonic()
-        user = await engine.part(Gatekeeper).admit(request, self._authenticate)
+        rechecks = engine.part(Rechecks)
+        heard = rechecks.heard
+        standing = await engine.part(Gatekeeper).admit(request, self._authenticate)
+        if standing is not None:
+            place.claim_or_refuse(standing.user_id)
+        user = None if standing is None else standing.user
         protocols, headers = await self.greet(request, user)
         socket = HandlerSocket(
             engine.config.limits,
@@ -91,11 +107,13 @@ class Route:
         except ConnectionResetError:
             # The client left while it was being let in; 499 is for the access log.
             return web.Response(status=499)
-        connection = HandlerConnection(engine, self, socket, request, user)
-        ended = engine.part(Connections).ended_since(began, connection.user_id)
+        connection = HandlerConnection(engine, self, socket, request, standing)
+        ended = engine.part(Connections).ended_since(began, standing)
         if ended is not None:
             connection.disconnect(ended)
-        await connection.serve()
+        await connection.serve(heard)
+        if socket.is_flood:
+            place.flooded()
         return socket
 
     async def greet(
@@ -120,6 +138,8 @@ class Route:
         params.update(request.match_info)
         if self._authenticate:
             params.pop("token", None)
+            if is_ticket(params.get("ticket", "")):
+                del params["ticket"]
         keywords: dict[str, Any] = {}
         if self._with_manager:
             keywords["manager"] = manager

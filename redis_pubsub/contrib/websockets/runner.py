@@ -6,33 +6,38 @@ import asyncio
 import functools
 import logging
 import os
-import re
 import signal
 import threading
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import unquote_plus
 
 from aiohttp import http_parser, web
 from aiohttp.web_log import AccessLogger, KeyMethod
 
+from ...engine import Engine
+from ...web.accepting import accept_one_by_one
 from ...web.connections import Connections
 from ...web.keys import ENGINE, QUIET
+from ...web.lines import FewOfAKind
+from ...web.newcomers import Newcomers
+from ...web.redaction import printable
+from .siblings import Siblings
 
 KEEPALIVE_S = 75.0
 SHUTDOWN_S = 10.0
-ACCEPTED_S = 0.1
+SUCCESSORS_S = 15.0
+"""How long new workers may take to begin, until this one stops to accept anyway. It and
+``drain_s`` together are less than the 30 s after which gunicorn takes a worker for hung."""
+ACCEPTED_S = 2.0
 """How long a connection that was just accepted may take for its request."""
-_UNPRINTABLE = dict.fromkeys((*range(32), *range(127, 160)))
-# The live endpoint's streams carry their connect command, and in it a token.
-_SECRETS = ("token", "cf_connect")
-_secret = re.compile(r"([?&])([^=&\s\"]+)=[^&\s\"]*")
+ACCEPTED_LEAST_S = 0.1
+_LOOK_S = 0.02
 MAX_LINE_BYTES = 65_536
 """Of a request line: that of a stream holds a whole command."""
 
 
 class RedactingAccessLogger(AccessLogger):
-    """Writes ``token=…`` where a URL carries a token, or a command that may hold one: in
+    """Writes ``token=…`` where a URL carries a token, or what may hold one: in
     the request line, the referrer, and whatever else the format asks for. Of health
     checks and scrapes it writes only those that fail."""
 
@@ -55,13 +60,7 @@ def _redacted(method: Callable[..., Any], *args: Any) -> Any:
     value = method(*args)
     if not isinstance(value, str):
         return value
-    return _secret.sub(_without_secret, value).translate(_UNPRINTABLE)
-
-
-def _without_secret(match: re.Match[str]) -> str:
-    """A parameter as it is logged: however its name was spelt, by what it decodes to."""
-    name = unquote_plus(match[2])
-    return f"{match[1]}{name}=…" if name in _SECRETS else match[0]
+    return printable(value)
 
 
 class Runner(web.AppRunner):
@@ -72,9 +71,10 @@ class Runner(web.AppRunner):
         drain_s: How long sockets may take to close.
         access_log: Where requests are logged; by default gunicorn's access log, if it
             has one.
+        siblings: Workers, for whose younger ones this one goes on at its end.
     """
 
-    __slots__ = ("_drain_s",)
+    __slots__ = ("_drain_s", "_lines", "_newcomers", "_siblings")
 
     def __init__(
         self,
@@ -82,6 +82,7 @@ class Runner(web.AppRunner):
         *,
         drain_s: float,
         access_log: logging.Logger | None = None,
+        siblings: Siblings | None = None,
     ) -> None:
         refuse_slow_parser()
         if access_log is None:
@@ -98,25 +99,68 @@ class Runner(web.AppRunner):
             shutdown_timeout=SHUTDOWN_S,
         )
         self._drain_s = drain_s
+        self._lines: FewOfAKind | None = None
+        self._newcomers: Newcomers | None = None
+        self._siblings = siblings
 
     async def setup(self) -> None:
         await super().setup()
+        accept_one_by_one(asyncio.get_running_loop())
+        engine = self.app.get(ENGINE)
+        if engine is not None:
+            self._watch_strangers(engine)
         if threading.current_thread() is threading.main_thread():
             # The worker looks once a second whether it should end; SIGINT wakes it.
             asyncio.get_running_loop().add_signal_handler(
                 signal.SIGTERM, signal.raise_signal, signal.SIGINT
             )
 
+    def _watch_strangers(self, engine: Engine) -> None:
+        """What can be done to a server before it knows who does it."""
+        assert self.server is not None, "made by setup()"
+        self._lines = FewOfAKind(lambda: engine.metrics.count("log_lines_dropped"))
+        self._lines.install()
+        self._newcomers = Newcomers(
+            engine.config.limits.first_request_s,
+            lambda: engine.metrics.count("first_requests_late"),
+        )
+        self._newcomers.watch(self.server)
+
+    def _reg_site(self, site: web.BaseSite) -> None:
+        super()._reg_site(site)
+        if self._siblings is not None:
+            self._siblings.serve()
+
     async def cleanup(self) -> None:
-        """Stop to accept, close the sockets, then what aiohttp does."""
+        """Stop to accept, once others do; close the sockets, then what aiohttp does."""
+        if self._siblings is not None:
+            await self._siblings.wait_for_younger(SUCCESSORS_S)
         for site in list(self.sites):
             await site.stop()
         engine = self.app.get(ENGINE)
         if engine is not None:
             await engine.part(Connections).drain(self._drain_s)
-        # No other process sees what this one has taken off the queue of connections.
-        await asyncio.sleep(ACCEPTED_S)
+        await self._hear_accepted()
+        if self._newcomers is not None:
+            self._newcomers.close()
         await super().cleanup()
+        if self._lines is not None:
+            self._lines.remove()
+
+    async def _hear_accepted(self) -> None:
+        """No other process sees what this one has taken off the queue of connections, and
+        once aiohttp's shutdown has begun it reads nothing more: a request that is still on
+        its way would wait for the end of all others, and then be dropped."""
+        await asyncio.sleep(ACCEPTED_LEAST_S)
+        for _ in range(round(ACCEPTED_S / _LOOK_S)):
+            if not self._is_new_waited_for():
+                break
+            await asyncio.sleep(_LOOK_S)
+
+    def _is_new_waited_for(self) -> bool:
+        """Whether a connection has not said anything yet."""
+        connections = self.server.connections if self.server is not None else []
+        return any(each._request_count == 0 for each in connections)
 
 
 def refuse_slow_parser() -> None:

@@ -8,20 +8,27 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from aiohttp import web
 
 from ...conf import get_config
+from ...consumers import by_name as queues_of
 from ...engine import Engine
 from ...exceptions import HandlerConfigError
 from ...publishing.outbox.relay import Relay
+from ...receivers import Receiver, load_receivers
 from ...web.connections import Connections
 from ...web.keys import ENGINE, PAGES
+from ...web.receiving import Receiving
+from ...web.redaction import guard_logs
+from ...worker.watch import QueueWatch
 from ..live.mount import mount
 from ..live.procedures import Procedure, by_name
 from ..live.server import LiveServer
 from ..monitoring import endpoints as monitoring
+from ..tasks.consumers import load_all
 from .discovery import Served, load_handlers
 from .handlers import Route, as_route
 from .pages import DjangoPages
 from .routes import both_forms
 from .runner import Runner
+from .siblings import Siblings
 
 logger = logging.getLogger("redis_pubsub.websockets")
 
@@ -30,10 +37,16 @@ _EVERY_PATH = r"/{path_info:(?s:.*)}"
 
 
 def socket_application(
-    handlers: Sequence[Served] | None, *, in_test_thread: bool = False
+    handlers: Sequence[Served] | None,
+    *,
+    receivers: Sequence[Receiver] | None = None,
+    in_test_thread: bool = False,
 ) -> web.Application:
     """See `redis_pubsub.contrib.websockets.setup`."""
     app = web.Application()
+    queues = queues_of(load_all()) if handlers is None else {}
+    if receivers is None:
+        receivers = load_receivers() if handlers is None else []
     served = load_handlers() if handlers is None else handlers
     procedures = by_name(each for each in served if isinstance(each, Procedure))
     routes = by_path(filter(None, map(as_route, served)))
@@ -46,6 +59,7 @@ def socket_application(
     monitoring.mount(app, get_config().health_options)
 
     async def engine_of(app: web.Application) -> AsyncIterator[None]:
+        guard_logs()
         engine = Engine(get_config(), in_test_thread=in_test_thread)
         app[ENGINE] = engine
         if live.enabled:
@@ -53,6 +67,8 @@ def socket_application(
         await engine.start()
         monitoring.start(engine)
         engine.part(Relay).start()
+        engine.part(Receiving).start(receivers)
+        QueueWatch(engine, queues).start()
         yield
         await engine.close()
 
@@ -113,14 +129,18 @@ def site_application(
 
 
 def make_runner(
-    app: web.Application, *, access_log: logging.Logger | None = None
+    app: web.Application,
+    *,
+    access_log: logging.Logger | None = None,
+    siblings: Siblings | None = None,
 ) -> Runner:
-    """The runner of an application from `site_application`."""
+    """The runner of an application from `site_application`; see `Runner`."""
     config = get_config()
     return Runner(
         app,
         drain_s=config.drain_s,
         access_log=access_log,
+        siblings=siblings,
     )
 
 

@@ -10,16 +10,20 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import WSCloseCode, web
 from django.core.exceptions import SynchronousOnlyOperation
 
-from ...codes import TRY_AGAIN, Code, Disconnects
+from ...codes import TRY_AGAIN, Code, Disconnects, reconnect_in
 from ...engine import Engine
 from ...exceptions import BrokerUnavailable, InvalidChannelName, PubSubError
+from ...frames import TEXT, frame
 from ...readers import SubscriptionManager
 from ...web.connections import HANDLER, Connections
+from ...web.outlet import Outlet
+from ...web.rechecks import Rechecks
 from .socket import HandlerSocket
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
 
+    from ...auth import Standing
     from .handlers import Route
 
 logger = logging.getLogger("redis_pubsub.websockets")
@@ -36,13 +40,13 @@ class HandlerConnection:
         route: Route,
         socket: HandlerSocket,
         request: web.Request,
-        user: AbstractBaseUser | None,
+        standing: Standing | None,
     ) -> None:
         self._engine = engine
         self._route = route
         self._socket = socket
         self._request = request
-        self._user = user
+        self.standing = standing
         self._is_left = False
         self._task: asyncio.Task[Any] | None = None
         self._ended = asyncio.Event()
@@ -52,15 +56,21 @@ class HandlerConnection:
             connection_id=socket.id,
             owner=route.name,
             on_overflow=self._overflowed,
+            user=None if standing is None else standing.user,
         )
 
-    async def serve(self) -> None:
-        """Run the handler; whatever ends it, nothing of the connection stays."""
+    async def serve(self, heard: int) -> None:
+        """Run the handler; whatever ends it, nothing of the connection stays.
+
+        Args:
+            heard: See `Rechecks.watch`.
+        """
         task = asyncio.current_task()
         assert task is not None, "aiohttp serves requests in tasks"
         self._task = task
         self._engine.orm.adopt()
         self._engine.part(Connections).add(self)
+        self._engine.part(Rechecks).watch(self, heard)
         pump = asyncio.create_task(self._socket.pump(), name=f"pump {self._route.name}")
         pump.add_done_callback(lambda _: self._client_left(task))
         code: int = WSCloseCode.OK
@@ -79,7 +89,7 @@ class HandlerConnection:
             await asyncio.shield(self._end(pump, code, reason))
 
     async def _run(self) -> tuple[int, str]:
-        params, keywords = self._route.arguments(self._request, self._user, self._manager)
+        params, keywords = self._route.arguments(self._request, self.user, self._manager)
         try:
             await self._route.function(self._socket, params, **keywords)
         except SynchronousOnlyOperation as error:
@@ -135,21 +145,26 @@ class HandlerConnection:
             self._engine.part(Connections).discard(self)
             self._ended.set()
 
-    async def go_away(self, code: int, reason: str) -> None:
+    async def go_away(self, code: int, reason: str, delay_s: float) -> None:
         """See `Connection`: the client's answer ends the pump, and that the handler."""
-        await self._socket.close(code=code, message=reason)
+        await self._socket.close(code=code, message=reconnect_in(reason, delay_s))
         if self._task is not None:
             self._task.cancel()
         await self._ended.wait()
 
-    def hang_up(self, code: int, reason: str) -> None:
+    def hang_up(self, code: int, reason: str, delay_s: float) -> None:
         """See `Connection`."""
         if self._socket.is_closing:
             self._socket.abort()
         else:
-            self._socket.abandon(code, reason)
+            self._socket.abandon(code, reconnect_in(reason, delay_s))
         if self._task is not None:
             self._task.cancel()
+
+    @property
+    def outlet(self) -> Outlet | None:
+        """See `Connection`."""
+        return self._socket.outlet
 
     @property
     def id(self) -> str:
@@ -157,7 +172,16 @@ class HandlerConnection:
 
     @property
     def user_id(self) -> str:
-        return "" if self._user is None else str(self._user.pk)
+        return "" if self.standing is None else self.standing.user_id
+
+    @property
+    def user(self) -> AbstractBaseUser | None:
+        """Whom the handler is called with; ``None`` for nobody."""
+        return None if self.standing is None else self.standing.user
+
+    def send(self, raw: bytes) -> None:
+        """See `Connection`: the client gets the JSON as a text message."""
+        self._socket.write_frames(frame(raw, TEXT))
 
     def disconnect(self, code: Code) -> None:
         """See `Connection`: the handler ends as with a client that leaves."""

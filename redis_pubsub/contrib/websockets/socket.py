@@ -19,6 +19,8 @@ from ...frames import BINARY, TEXT, cut_reason, frame
 from ...metrics import Metrics
 from ...options import Limits
 from ...readers.delivery import on_loop
+from ...web.guard import pace_of_handlers
+from ...web.guarded import GuardedSocket
 from ...web.outlet import Outlet
 
 logger = logging.getLogger("redis_pubsub.websockets")
@@ -28,7 +30,7 @@ _NO_CODE = 1005
 _ENDS = (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR)
 
 
-class HandlerSocket(web.WebSocketResponse):
+class HandlerSocket(GuardedSocket):
     """aiohttp's socket, with sends that need no ``await`` and a pump that always reads.
 
     ``send_str``, ``send_bytes`` and ``send_json`` put the frame on the wire at once, also
@@ -43,6 +45,7 @@ class HandlerSocket(web.WebSocketResponse):
 
     Attributes:
         id: Unguessable, unique in the cluster.
+        connection_id: The same; what `redis_pubsub.send_to` and `disconnect` take.
     """
 
     def __init__(
@@ -52,18 +55,19 @@ class HandlerSocket(web.WebSocketResponse):
         protocols: Iterable[str] = (),
         max_message_bytes: int | None = None,
     ) -> None:
+        largest = max_message_bytes or limits.command_bytes
         super().__init__(
+            pace_of_handlers(limits, largest),
+            metrics,
             heartbeat=limits.heartbeat_s,
             compress=False,
-            max_msg_size=max_message_bytes or limits.command_bytes,
+            max_msg_size=largest,
             protocols=protocols,
             timeout=_CLOSE_DEADLINE_S,
         )
         self.id = uuid.uuid4().hex
         self._limits = limits
-        self._metrics = metrics
         self._outlet: Outlet | None = None
-        self._transport: asyncio.Transport | None = None
         self._head: AbstractStreamWriter | None = None
         # Made with the first message: most sockets only listen.
         self._inbox: deque[WSMessage] | None = None
@@ -77,6 +81,11 @@ class HandlerSocket(web.WebSocketResponse):
         self._closing_task: asyncio.Task[bool] | None = None
         self._pump_task: asyncio.Task[Any] | None = None
 
+    @property
+    def connection_id(self) -> str:
+        """See the class."""
+        return self.id
+
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
         writer = await super().prepare(request)
         transport = request.transport
@@ -85,6 +94,7 @@ class HandlerSocket(web.WebSocketResponse):
         self._transport = transport
         self._outlet = Outlet(transport, self._limits.send_buffer_bytes, self._too_slow)
         self._head = writer
+        self.watch_floods(self._flooding)
         return writer
 
     # -- sending ---------------------------------------------------------------------
@@ -138,6 +148,15 @@ class HandlerSocket(web.WebSocketResponse):
     def _too_slow(self) -> None:
         self._metrics.count("slow_disconnects")
         self.abandon(Disconnects.SLOW.code, Disconnects.SLOW.reason)
+
+    def _flooding(self) -> None:
+        code = Disconnects.TOO_MANY_REQUESTS
+        self.abandon(code.code, code.reason)
+
+    @property
+    def outlet(self) -> Outlet | None:
+        """The way out; ``None`` before it is prepared."""
+        return self._outlet
 
     async def drain(self) -> None:
         """Wait until the client takes what was sent.
@@ -216,11 +235,6 @@ class HandlerSocket(web.WebSocketResponse):
     def is_closing(self) -> bool:
         """Whether a close frame was sent, or the client is gone."""
         return self._outlet is None or not self._outlet.is_open
-
-    def abort(self) -> None:
-        """End the connection now, whatever is unsent."""
-        if self._transport is not None:
-            self._transport.abort()
 
     # -- receiving -------------------------------------------------------------------
 

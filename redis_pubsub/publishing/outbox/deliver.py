@@ -1,15 +1,22 @@
-"""Right after a commit: publish what it wrote, if nobody else does and Redis is there."""
+"""Right after a commit: have published what it wrote, if Redis is there.
+
+By the process's courier, off the way of whoever saves; in tests and at the end of a process
+by the thread itself.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 
+from django.db import transaction
+
 from ...conf import get_config
 from ...exceptions import BrokerUnavailable
 from ...messages import Draft
 from ...metrics import Occasionally
 from ..publisher import publisher
+from .courier import Courier, is_under_test
 from .drain import Drain
 from .locks import LockLost
 from .rows import discard, partition_of
@@ -23,7 +30,7 @@ _may_log = Occasionally()
 
 
 def deliver(drafts: Sequence[Draft], using: str) -> None:
-    """Publish the partitions of messages whose rows were just committed.
+    """Have the partitions of messages published whose rows were just committed.
 
     Never raises, and waits for nobody: what does not go out now is the relay's.
     """
@@ -32,11 +39,19 @@ def deliver(drafts: Sequence[Draft], using: str) -> None:
         discard(drafts, using)
         return
     partitions = sorted({partition_of(draft.channel) for draft in drafts})
-    try:
+    # In a transaction that goes on, a test's, nobody else sees the rows.
+    is_open = transaction.get_connection(using).in_atomic_block
+    if is_open or is_under_test() or not courier.wake(using, partitions):
         for partition in partitions:
-            if publisher.is_held_off:
-                return
-            drain()(using, partition, for_s=COMMIT_S)
+            visit(using, partition)
+
+
+def visit(using: str, partition: int) -> None:
+    """Publish a partition in this thread; what goes wrong is logged and counted."""
+    if publisher.is_held_off:
+        return
+    try:
+        drain()(using, partition, for_s=COMMIT_S)
     except BrokerUnavailable as error:
         note_outage(error)
     except LockLost:
@@ -60,3 +75,7 @@ def note_outage(error: BrokerUnavailable) -> None:
     publisher.metrics.count("outbox_postponed")
     if _may_log("outage"):
         logger.warning("messages wait in the outbox: %s", error)
+
+
+courier = Courier(visit)
+"""This process's."""

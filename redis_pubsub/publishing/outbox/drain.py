@@ -24,7 +24,7 @@ from ...messages import Draft
 from ...metrics import Metrics
 from ...models.outbox import OutboxMessage
 from .locks import Hold, LockLost, hold
-from .rows import delete, is_full, read_batch, waiting
+from .rows import delete, is_any_new, is_full, read_batch
 
 logger = logging.getLogger("redis_pubsub.outbox")
 
@@ -105,7 +105,7 @@ class Drain:
             published += settled.published
             idle_passes = 0 if settled.done or settled.spoiled else idle_passes + 1
             # Nobody else will: those who committed while this held the partition left.
-            if not waiting(using, partition).filter(attempts=0).exists():
+            if not is_any_new(using, partition):
                 return Drained(published, is_left=bool(settled.refused))
             if idle_passes == 2 or time.monotonic() > end or self._is_stopping():
                 return Drained(published, is_left=True)
@@ -138,7 +138,7 @@ class Drain:
                 # What stands behind a refused message must not pass it: it goes alone.
                 probed.add(row.channel)
         for (row, _), outcome in zip(rows, self._send(held, rows), strict=True):
-            _sort(row, outcome, batch, settled)
+            _sort(row, outcome, settled)
         return settled
 
     def _send(
@@ -170,7 +170,7 @@ class Drain:
         given_up = 0
         with held.settling():
             if settled.done:
-                delete(rows.filter(pk__in=settled.done))
+                delete(held.using, settled.done)
             for error, pks in settled.refused.items():
                 failed = rows.filter(pk__in=pks)
                 failed.update(
@@ -207,12 +207,7 @@ def _is_due(row: OutboxMessage) -> bool:
     return timezone.now() >= row.failed_at + wait
 
 
-def _sort(
-    row: OutboxMessage,
-    outcome: Outcome,
-    batch: Sequence[OutboxMessage],
-    settled: _Sorted,
-) -> None:
+def _sort(row: OutboxMessage, outcome: Outcome, settled: _Sorted) -> None:
     if isinstance(outcome, Sent):
         settled.done.append(row.pk)
         if outcome.position is None:
@@ -222,9 +217,4 @@ def _sort(
         else:
             settled.published += 1
     elif isinstance(outcome, Refused):
-        pks = settled.refused.setdefault(outcome.error, [])
-        if not row.attempts:
-            pks.append(row.pk)
-            return
-        # It stood for those of its channel that were refused as well.
-        pks += [r.pk for r in batch if r.channel == row.channel and r.attempts]
+        settled.refused.setdefault(outcome.error, []).append(row.pk)

@@ -52,6 +52,57 @@ def commit_and_die(words):
         )
 
 
+def publish_and_end(words):
+    """As a command that ends right after its last commit."""
+    from redis_pubsub import publish
+
+    for word in words:
+        publish("room", word)
+
+
+def publish_and_fork():
+    """The courier runs already when the child comes."""
+    from django.db import connections
+
+    from redis_pubsub import publish
+    from redis_pubsub.publishing.outbox.deliver import courier
+
+    publish("room", "before")
+    while courier._thread is None or waiting():
+        time.sleep(0.01)
+    connections.close_all()
+    child = os.fork()
+    if not child:
+        publish("room", "child")
+        sys.exit()
+    assert os.waitpid(child, 0)[1] == 0
+    publish("room", "parent")
+
+
+def waiting():
+    from redis_pubsub.publishing.outbox import state
+
+    return state("default").depth
+
+
+def publish_before_redis_answers(words):
+    """Redis answers once everything is saved."""
+    from redis_pubsub import publish
+    from redis_pubsub.broker.blocking import BlockingRedisBroker
+
+    is_saved, publish_fenced = threading.Event(), BlockingRedisBroker.publish_fenced
+
+    def late(self, drafts, fence):
+        assert is_saved.wait(20)
+        return publish_fenced(self, drafts, fence)
+
+    BlockingRedisBroker.publish_fenced = late
+    for word in words:
+        publish("room", word)
+    say("saved")
+    is_saved.set()
+
+
 def relay_once(when="", number=0):
     from redis_pubsub.publishing.outbox.relay import relay_once
 
@@ -128,4 +179,8 @@ def without_locks():
 
 if __name__ == "__main__":
     django.setup()
+    from redis_pubsub.publishing.outbox import courier
+
+    # However loaded the machine is.
+    courier.FINISH_S = 60.0
     globals()[sys.argv[1]](**json.loads(sys.argv[2]))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from django.db import DatabaseError, connection, transaction
 from django.test import TestCase, override_settings
 
-from redis_pubsub import publish
+from redis_pubsub import apublish, publish
 from redis_pubsub.broker import Read
 from redis_pubsub.models import Channel, OutboxMessage
 from redis_pubsub.publishing.control import disconnect
@@ -159,6 +161,38 @@ def test_a_save_never_fails_because_of_redis(settings, caplog, counted):
 
     assert heard() == ["a", "b", "c"]
     assert Message.objects.filter(pk=message.pk).exists()
+
+
+@pytest.mark.may_block(reason="waits for threads")
+def test_a_coroutine_publishes_through_the_outbox_too(no_delivery):
+    """Values and rows; the answer is that they are kept. `history=False` and
+    `outbox=False` go past it."""
+
+    async def publish_all():
+        message = await Message.objects.acreate(body="x")
+        await OutboxMessage.objects.all().adelete()
+        kept = [await apublish("news", "a"), await apublish("news", message)]
+        direct = await apublish("news", "b", outbox=False)
+        typing = await apublish("news", "c", history=False)
+        return kept, direct, typing
+
+    kept_positions, direct, typing = asyncio.run(publish_all())
+
+    assert kept_positions == [None, None] and OutboxMessage.objects.count() == 2
+    assert kept()[0] == "a" and '"body":"x"' in kept()[1]
+    assert direct.offset == 1 and typing.offset == 0
+    assert heard() == ["b"]
+
+
+@pytest.mark.may_block(reason="waits for threads")
+def test_a_coroutine_does_not_overtake_what_was_committed(no_delivery, monkeypatch):
+    """It comes behind older messages of the outbox."""
+    publish("news", "a")
+    monkeypatch.setattr("redis_pubsub.publishing.transactions.deliver", deliver.deliver)
+
+    asyncio.run(apublish("news", "b"))
+
+    assert heard() == ["a", "b"]
 
 
 def test_each_database_keeps_its_own(no_delivery):

@@ -106,6 +106,11 @@ def subscribe_push(channel: str, result: SubscribeResult) -> bytes:
     )
 
 
+def message_push(raw: bytes) -> bytes:
+    """Something for this connection alone, of no channel."""
+    return b'{"push":{"message":{"data":%s}}}' % raw
+
+
 def unsubscribe_push(channel: str, code: Code) -> bytes:
     return b'{"push":{"channel":%s,"unsubscribe":{"code":%d,"reason":%s}}}' % (
         encode(channel),

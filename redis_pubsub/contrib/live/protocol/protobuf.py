@@ -23,7 +23,7 @@ from .results import Result, SubscribePush, SubscribeResult, tags
 SEPARATOR = b""
 PING = b"\x00"
 
-_CHANNEL, _PUB, _PUSH = 2, 4, 4
+_CHANNEL, _PUB, _MESSAGE, _PUSH = 2, 4, 8, 4
 _DATA, _INFO, _OFFSET, _TAGS = 4, 5, 6, 7
 
 
@@ -103,6 +103,11 @@ def subscribe_push(channel: str, result: SubscribeResult) -> bytes:
     message.push.channel = channel
     _fill(message.push.subscribe, SubscribePush.of_result(result))
     return _delimited(message.SerializeToString())
+
+
+def message_push(raw: bytes) -> bytes:
+    """Something for this connection alone, of no channel."""
+    return _delimited(_bytes(_PUSH, _bytes(_MESSAGE, _bytes(1, raw))))
 
 
 def unsubscribe_push(channel: str, code: Code) -> bytes:

@@ -34,11 +34,13 @@ MESSAGES = {
     ),
     "Push": (
         "channel=2 string, pub=4 Publication, join=5 Presence, leave=6 Presence, "
-        "unsubscribe=7 Unsubscribe, subscribe=9 Subscribe, disconnect=11 Disconnect"
+        "unsubscribe=7 Unsubscribe, message=8 Message, subscribe=9 Subscribe, "
+        "disconnect=11 Disconnect"
     ),
     "ClientInfo": "user=1 string, client=2 string, conn_info=3 bytes, chan_info=4 bytes",
     "Publication": "data=4 bytes, info=5 ClientInfo, offset=6 uint64, tags=7 texts",
     "Presence": "info=1 ClientInfo",
+    "Message": "data=1 bytes",
     "Unsubscribe": "code=2 uint32, reason=3 string",
     "Subscribe": "recoverable=1 bool, epoch=4 string, offset=5 uint64, positioned=6 bool",
     "Disconnect": "code=1 uint32, reason=2 string",

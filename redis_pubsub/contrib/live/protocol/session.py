@@ -41,6 +41,7 @@ class Heard:
         by_row: It ends with the user's `Subscription`.
         by_token: It was granted by a token, and no look at the rows ends it.
         is_confirmed: The client was told.
+        token: What came along for the site's own method, which may be asked again.
     """
 
     is_server_side: bool = False
@@ -48,6 +49,7 @@ class Heard:
     by_row: bool = False
     by_token: bool = False
     is_confirmed: bool = False
+    token: str = ""
 
 
 class Session:

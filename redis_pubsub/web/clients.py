@@ -1,0 +1,59 @@
+"""Who is at the other end of a request, and what counts as one client.
+
+The one list of trusted proxies decides whose word is taken, see `redis_pubsub.proxies`.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv6Address, ip_network
+
+from aiohttp import web
+
+from ..proxies import Client, TrustedProxies, parse
+
+_IPV6_PREFIX = 64
+"""What one customer of a provider gets at least: addresses in it cost nothing."""
+
+
+class Clients:
+    """Tells whose request it is.
+
+    Args:
+        proxies: Whose ``X-Forwarded-*`` count.
+    """
+
+    def __init__(self, proxies: TrustedProxies) -> None:
+        self._proxies = proxies
+
+    def of(self, request: web.BaseRequest) -> Client:
+        """Who sent a request, as far as it can be believed."""
+        transport = request.transport
+        peer = transport.get_extra_info("peername") if transport is not None else None
+        forwarded: dict[str, str] = {}
+        for name, value in request.headers.items():
+            upper = name.upper()
+            if TrustedProxies.is_forwarding_header(upper):
+                known = forwarded.get(upper)
+                forwarded[upper] = value if known is None else f"{known}, {value}"
+        return self._proxies.client(peer[0] if isinstance(peer, tuple) else "", forwarded)
+
+    def counted_as(self, request: web.BaseRequest) -> str:
+        """What limits per address count a request under: the client's IPv4 address, or the
+        /64 network of its IPv6 address.
+
+        Returns:
+            ``""`` where nobody said who the client is: for what comes straight from a
+            trusted proxy there is no limit per address, since it may be everybody.
+        """
+        address = self.of(request).address
+        if self._proxies.is_trusted(address):
+            return ""
+        return network_of(address)
+
+
+def network_of(address: str) -> str:
+    """What is counted as one: an IPv4 address, or the /64 network of an IPv6 one."""
+    parsed = parse(address)
+    if isinstance(parsed, IPv6Address):
+        return str(ip_network((int(parsed), _IPV6_PREFIX), strict=False))
+    return str(parsed) if parsed is not None else address

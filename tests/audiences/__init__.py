@@ -1,0 +1,1 @@
+"""Not everybody sees the same."""
