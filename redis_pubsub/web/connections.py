@@ -31,7 +31,7 @@ _WAVE_LEAST = 50
 """Sockets that are closed together; more if the time would not be enough."""
 _WAVES_SHARE = 0.5
 """Part of the time in which the last wave has begun; the rest is for answers."""
-HANDLER, LIVE = "handler", "live"
+HANDLER, LIVE, EVENTS = "handler", "live", "sse"
 GOING_AWAY = "the server is restarting"
 
 
@@ -41,7 +41,7 @@ class Connection(Protocol):
     Attributes:
         id: Unguessable, unique in the cluster.
         user_id: Its user's primary key as text; ``""`` for nobody.
-        kind: `HANDLER` or `LIVE`.
+        kind: `HANDLER`, `LIVE` or `EVENTS`.
         standing: By what right it is open; ``None`` for nobody.
     """
 
@@ -102,7 +102,7 @@ class Connections:
         deadline_s = engine.config.limits.write_deadline_s
         self._stalls = Stalls(self._open, deadline_s, self._stalled)
         engine.closing.callback(self._stalls.close)
-        for kind in (HANDLER, LIVE):
+        for kind in (HANDLER, LIVE, EVENTS):
             self._show(kind)
 
     def _show(self, kind: str) -> None:

@@ -74,10 +74,12 @@ class Connection:
         commands_at: When what it has said is paid for; see `rationing.Rations`.
         conn_info: What its token wants others to be told of it.
         session: What was said so far.
+        hears_own: Whether it hears what is for it without asking.
         listener: What the hub feeds.
     """
 
     kind = LIVE
+    hears_own = True
     __slots__ = (
         "_calls",
         "_ended",

@@ -48,6 +48,7 @@ class Entry:
         options: What holds for the channel.
         expires_at: Unix time at which a token's permission ends; 0 for never.
         chan_info: What the token wants others to be told.
+        replay: How many of the last messages it wants, if it is new.
     """
 
     channel: str
@@ -62,6 +63,7 @@ class Entry:
     begins: bool = False
     admission: Admission | None = None
     replayed: Sequence[Message] = ()
+    replay: int = 0
 
     @property
     def since(self) -> Position | None:
@@ -252,7 +254,9 @@ class Entering:
         try:
             self._stack.callback(admission.close)
             await admission.open()
-            replay = 0 if entry.wish.recover else entry.options.replay
+            replay = max(entry.replay, entry.options.replay)
+            if entry.wish.recover:
+                replay = 0
             if entry.wants_position or replay:
                 await admission.prepare(entry.since, begins=entry.begins, replay=replay)
             else:
