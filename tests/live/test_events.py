@@ -310,6 +310,22 @@ async def test_a_page_of_another_origin_may_ask_first(serve_live):
     assert raw.headers["access-control-allow-headers"] == "last-event-id"
 
 
+@pytest.mark.django_db(transaction=True)
+async def test_who_listens_is_there_and_hears_messages_alone(live):
+    """Presence counts a stream as any connection; who comes and goes is not said in it."""
+    stream = await listen(live, "channel=joins:1")
+    await stream.block()
+    other = await listen(live, "channel=joins:1")
+    await other.block()
+    while len(await live.engine.presence.members("joins:1")) < 2:
+        await asyncio.sleep(0)
+    other.raw.close()
+
+    await live.publish("joins:1", "said")
+
+    assert await stream.block() == 'data: "said"\n\n'
+
+
 # -- how it ends -----------------------------------------------------------------------
 
 

@@ -44,7 +44,7 @@ class EventStream(Connection):
     """
 
     kind = EVENTS
-    hears_own = False
+    hears_unasked = False
     __slots__ = ("_fed", "_positions", "channels", "has_begun")
 
     def __init__(

@@ -138,7 +138,7 @@ class Review:
                 heard.by_row = answer is None
             else:
                 _end(connection, channel, heard)
-        if connection.hears_own:
+        if connection.hears_unasked:
             await refresh_own_channels(connection)
 
     async def _close(self) -> None:
