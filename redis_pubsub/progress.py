@@ -344,7 +344,8 @@ class _Sender:
         self._newest = state
         if state.state != PROGRESS:
             self._hurry.set()
-        if self._thread is None:
+        # One that a fork has left behind is not alive.
+        if self._thread is None or not self._thread.is_alive():
             thread = threading.Thread(target=self._work, name="redis-pubsub-progress")
             try:
                 thread.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from django.db import OperationalError
 from django.http import HttpResponse
 from django.urls import path
 
@@ -210,6 +211,27 @@ async def test_who_is_new_may_ask_for_the_last_messages(live):
     assert "data: 2\n" in (text := await stream.block())
     assert text.count("data:") == 1
     assert last_id(text).endswith(":3")
+
+
+def no_past(*, action, **kwargs):
+    """A site's method: everybody may listen, nobody may read what was said before."""
+    return action != "history"
+
+
+def down(*, action, **kwargs):
+    """A site's method whose database is gone when it comes to what was said before."""
+    if action == "history":
+        raise OperationalError("gone")
+    return True
+
+
+@pytest.mark.parametrize(("method", "status"), [("no_past", 403), ("down", 503)])
+async def test_who_may_not_read_the_past_is_not_replayed_it(serve_live, method, status):
+    """``authorize_method`` is asked for "history", as by the live endpoint's call."""
+    live = await serve_live(authorize_method=f"{__name__}.{method}")
+
+    assert (await listen(live, "channel=room:1")).status == 200
+    assert (await listen(live, "channel=room:1&replay=1")).status == status
 
 
 # -- who is let in ---------------------------------------------------------------------

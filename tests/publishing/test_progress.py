@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 
 import msgspec
@@ -267,3 +268,23 @@ def test_impossible_numbers_are_refused(options):
     """At once, not when the first state is sent."""
     with pytest.raises(ValueError, match="number"):
         Progress("import", **options)
+
+
+@pytest.mark.may_block(reason="waits for a child process")
+def test_a_progress_goes_on_in_a_forked_process(viewed):
+    """What a parent has begun a child may go on with: no thread is taken over."""
+    bar = Progress("import", total=3)
+    stay = threading.Event()
+    bar._sender._thread = threading.Thread(target=stay.wait)
+    bar._sender._thread.start()
+    pid = os.fork()
+    if not pid:
+        bar.tick(2)
+        bar._sender._thread.join(20)
+        os._exit(0)
+    try:
+        assert os.waitpid(pid, 0)[1] == 0
+    finally:
+        stay.set()
+
+    assert last("import").payload["current"] == 2

@@ -6,12 +6,14 @@ A client chooses its channels when it connects, and is let in to all of them or 
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Sequence
 
 from aiohttp import HttpVersion11, hdrs, web
 
+from ...auth.authorize import HISTORY
 from ...codes import Code, Disconnects, Errors
 from ...exceptions import BrokerUnavailable
 from ...web.admission import FULL_RETRY_S, Admission, Place
@@ -29,6 +31,8 @@ from .protocol.events import EVENTS, EVENTS_UNCHUNKED, RETRY_S, retry_block
 from .protocol.results import SubscribeResult
 from .server import LiveServer
 from .streams import HEADERS, StreamLine
+
+logger = logging.getLogger("redis_pubsub.live")
 
 EVENT_STREAM = "text/event-stream"
 NO_CHANNEL = "name channels: /events?channel=news&channel=weather\n"
@@ -122,8 +126,9 @@ async def _serve(
     async with Entering(stream, entries) as entering:
         await entering.prepare()
         for entry in entries:
-            if entry.refusal is not None:
-                raise Refused(entry.refusal)
+            refusal = entry.refusal or await _refusal_to_replay(stream, entry)
+            if refusal is not None:
+                raise Refused(refusal)
         response = await _begin(request, stream)
         if response is None:
             return web.Response(status=499)
@@ -144,6 +149,28 @@ async def _serve(
         # Nobody knows where to post: what wakes this is the end.
         pass
     return response
+
+
+async def _refusal_to_replay(stream: EventStream, entry: Entry) -> Code | None:
+    """Why a client may not be told what was said before, where it asks for that."""
+    authorizer = stream.server.authorizer
+    if not entry.replay or not authorizer.has_method:
+        # Who may listen may.
+        return None
+    try:
+        may = await authorizer.may(
+            stream.user,
+            entry.channel,
+            HISTORY,
+            is_subscribed=True,
+            session_key=stream.credentials.session_key,
+            connection=stream.id,
+        )
+    except Exception:
+        stream.server.engine.metrics.count("auth_unavailable")
+        logger.exception("who may read %r could not be looked up", entry.channel)
+        return Errors.INTERNAL
+    return None if may else Errors.PERMISSION_DENIED
 
 
 async def _begin(request: web.Request, stream: EventStream) -> web.StreamResponse | None:
