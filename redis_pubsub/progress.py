@@ -13,9 +13,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Sized,
+)
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
@@ -103,8 +111,12 @@ class Progress:
         if expire_s < 1:
             raise ValueError(f"expire_s is a number of seconds from 1, not {expire_s}")
         self.channel = check_channel_name(channel)
-        self._state = State(PROGRESS, 0, _checked(total), _text(label))
-        self._sender = _Sender(self.channel, expire_s)
+        self._kind = PROGRESS
+        self._current = 0
+        self._total = _checked(total)
+        self._label = _text(label)
+        self._reason = ""
+        self._sender = _Sender(self.channel, expire_s, self._snapshot)
 
     @classmethod
     def for_user(
@@ -136,27 +148,34 @@ class Progress:
     @property
     def state(self) -> State:
         """How far it is, sent or not."""
-        return self._state
+        with self._sender.lock:
+            return self._snapshot()
 
     @property
     def label(self) -> str:
         """What is being done; set it to say something else."""
-        return self._state.label
+        return self._label
 
     @label.setter
     def label(self, label: str) -> None:
         with self._sender.lock:
-            self._change(label=_text(label))
+            if self._kind == PROGRESS:
+                self._label = _text(label)
+                self._sender.say()
 
     def start(self) -> None:
         """Show it before its first step; entering a block does that."""
         with self._sender.lock:
-            self._sender.say(self._state)
+            if not self._sender.has_said:
+                self._sender.say()
 
     def tick(self, n: int = 1) -> None:
         """``n`` more steps are done. After the end, nothing."""
+        # What each step costs: an addition. The state is made when it is sent.
         with self._sender.lock:
-            self._change(current=self._state.current + n)
+            if self._kind == PROGRESS:
+                self._current += n
+                self._sender.say()
 
     def reset(self, total: int | None = None) -> None:
         """Begin anew, with another number of steps; also after the end.
@@ -165,8 +184,9 @@ class Progress:
             ValueError: ``total`` is negative.
         """
         with self._sender.lock:
-            self._state = State(PROGRESS, 0, _checked(total), self._state.label)
-            self._sender.say(self._state)
+            self._total = _checked(total)
+            self._kind, self._current, self._reason = PROGRESS, 0, ""
+            self._sender.say()
 
     def done(self) -> None:
         """It has come to a good end. Said once; after a failure, nothing."""
@@ -221,20 +241,18 @@ class Progress:
             # Cancelled: whoever did that does not wait for Redis.
             self._finish(FAILED, _reason(kind))
 
-    def _change(self, **changes: Any) -> None:
-        if self._state.state == PROGRESS:
-            self._state = replace(self._state, **changes)
-            self._sender.say(self._state)
-
-    def _finish(self, state: str, reason: object = "") -> None:
+    def _finish(self, kind: str, reason: object = "") -> None:
         with self._sender.lock:
-            if self._state.state != PROGRESS:
+            if self._kind != PROGRESS:
                 return
-            current = self._state.current
-            if state == DONE and self._state.total is not None:
+            if kind == DONE and self._total is not None:
                 # A bar that ends at 99 of 100 looks like a failure.
-                current = max(current, self._state.total)
-            self._change(state=state, current=current, reason=_text(reason))
+                self._current = max(self._current, self._total)
+            self._kind, self._reason = kind, _text(reason)
+            self._sender.say(is_last=True)
+
+    def _snapshot(self) -> State:
+        return State(self._kind, self._current, self._total, self._label, self._reason)
 
 
 class Tracked(Generic[T]):
@@ -325,34 +343,40 @@ class _Sender:
     sent before the process ends.
     """
 
-    def __init__(self, channel: str, expire_s: int) -> None:
+    def __init__(self, channel: str, expire_s: int, snapshot: Callable[[], State]) -> None:
         self.lock = threading.RLock()
         self._channel = channel
         self._expire_s = expire_s
-        self._newest: State | None = None
-        self._sent: State | None = None
+        self._snapshot = snapshot
+        # Numbers of states: the newest, and the newest that Redis has.
+        self._said = 0
+        self._sent = 0
         self._sending = threading.Lock()
         self._next_at = 0.0
         self._hurry = threading.Event()
         self._thread: threading.Thread | None = None
+        self._process = 0
         self._may_log = Occasionally()
 
-    def say(self, state: State) -> None:
-        """Send a state soon, unless a newer one comes first. The caller has the lock."""
-        if state == self._newest:
-            return
-        self._newest = state
-        if state.state != PROGRESS:
+    @property
+    def has_said(self) -> bool:
+        return self._said > 0
+
+    def say(self, *, is_last: bool = False) -> None:
+        """Send the state as it is now, soon, unless a newer one comes first. The caller has
+        the lock."""
+        self._said += 1
+        if is_last:
             self._hurry.set()
-        # One that a fork has left behind is not alive.
-        if self._thread is None or not self._thread.is_alive():
+        # A fork leaves its threads behind.
+        if self._thread is None or self._process != os.getpid():
             thread = threading.Thread(target=self._work, name="redis-pubsub-progress")
             try:
                 thread.start()
             except RuntimeError:
                 # No more threads, or the interpreter is about to end: `flush` sends it.
                 return
-            self._thread = thread
+            self._thread, self._process = thread, os.getpid()
 
     def flush(self) -> None:
         """Send the newest state now, and wait for that. On an event loop, where nothing
@@ -372,8 +396,10 @@ class _Sender:
             elif failing_since is None:
                 failing_since = now
             has_given_up = failing_since is not None and now - failing_since >= GIVE_UP_S
+            if self._said != self._sent and not has_given_up:
+                continue
             with self.lock:
-                if has_given_up or self._newest is self._sent:
+                if has_given_up or self._said == self._sent:
                     # Whatever is said from here on begins another thread.
                     self._thread = None
                     return
@@ -381,11 +407,16 @@ class _Sender:
     def _send(self) -> bool:
         """Send the newest state if it was not sent; whether Redis has it now."""
         with self._sending:
-            with self.lock:
-                state = self._newest
-                # After a failure an end, too, waits before it is tried again.
-                self._hurry.clear()
-            if state is None or state is self._sent:
+            # After a failure an end, too, waits before it is tried again.
+            self._hurry.clear()
+            # Without the lock, for which it would wait long where steps are quick. What is
+            # changing meanwhile has a higher number, and is sent next.
+            number, state = self._said, self._snapshot()
+            if state.state != PROGRESS:
+                # An end is said once, with all that belongs to it.
+                with self.lock:
+                    number, state = self._said, self._snapshot()
+            if number == self._sent:
                 return True
             try:
                 publisher.send([self._draft(state)], strict=True)
@@ -400,7 +431,7 @@ class _Sender:
                     )
                 return False
             self._next_at = time.monotonic() + INTERVAL_S
-            self._sent = state
+            self._sent = number
             return True
 
     def _draft(self, state: State) -> Draft:
