@@ -1,4 +1,4 @@
-"""What every broker promises, kept by the Redis and the memory broker alike."""
+"""M-8: what every broker promises, kept by the Redis and the memory broker alike."""
 
 from __future__ import annotations
 
