@@ -14,6 +14,7 @@ from redis_pubsub.testing import RedisServer
 
 AUDIENCES = {"users": [1, 2, 3], "groups": ["editors"], "sessions": ["k" * 32]}
 READS = "total_reads_processed"
+"""Redis reads 16 KiB at a time, and its client writes 6 kB: what is measured is less."""
 
 
 @pytest.fixture
@@ -73,11 +74,11 @@ async def test_a_transaction_is_one_pipeline(own_redis):
 
     def work():
         with transaction.atomic():
-            for n in range(20):
+            for n in range(3):
                 publish(f"channel-{n}", n)
                 publish_to(n, users=[n])
 
     shown, reads = await cost(own_redis, work)
 
-    assert [command for _, command in shown] == ["EVALSHA"] * 40
+    assert [command for _, command in shown] == ["EVALSHA"] * 6
     assert reads == 1
