@@ -30,7 +30,6 @@ from ..options import BrokerOptions
 from .base import History, Read, Sink
 from .commands import (
     REPLICATION,
-    SCRIPTS,
     Command,
     Commands,
     ServerChanged,
@@ -38,12 +37,13 @@ from .commands import (
     not_loaded,
     raw_info,
 )
-from .dialing import abort, connect
+from .dialing import abort, connect, replies_at_hand
 from .job_commands import JobCommands
 from .liveness import Liveness
 from .presence_commands import PresenceCommands
 from .redis_jobs import RedisJobs
 from .redis_presence import RedisPresence
+from .scripts import SCRIPTS
 from .sentinel import Master, master_of, open_pool
 from .subscriptions import Subscriptions
 from .watch import Watch
@@ -313,23 +313,30 @@ class RedisBroker:
                 await connection.send_command(*command)
 
     async def _read(self, connection: AbstractConnection, sink: Sink) -> None:
-        channels, liveness = self._subscriptions.channels, self._liveness
+        at_hand = replies_at_hand(connection)
         while True:
             if not self._resumed.is_set():
                 await self._resumed.wait()
-            reply = await connection.read_response(timeout=math.inf)
-            kind = reply[0]
-            if kind == b"message":
-                liveness.proved(time.monotonic())
-                channel = channels.get(reply[1])
-                if channel is not None and channel != self._probe_channel:
-                    sink.deliver(channel, reply[2])
-                continue
-            liveness.heard(time.monotonic())
-            if kind == b"subscribe":
-                again = self._subscriptions.confirm(reply[1])
-                if again == self._probe_channel:
-                    liveness.passed_by()
-                    self._watch.wake()
-                elif again is not None:
-                    sink.resubscribed(again)
+            reply: list[Any] | None = await connection.read_response(timeout=math.inf)
+            now = time.monotonic()
+            while reply is not None:
+                self._take(reply, sink, now)
+                # One read of the socket brings so much and no more.
+                reply = at_hand() if self._resumed.is_set() else None
+
+    def _take(self, reply: list[Any], sink: Sink, now: float) -> None:
+        kind, name = reply[0], reply[1]
+        if kind == b"message":
+            self._liveness.proved(now)
+            channel = self._subscriptions.channels.get(name)
+            if channel is not None and channel != self._probe_channel:
+                sink.deliver(channel, reply[2])
+            return
+        self._liveness.heard(now)
+        if kind == b"subscribe":
+            again = self._subscriptions.confirm(name)
+            if again == self._probe_channel:
+                self._liveness.passed_by()
+                self._watch.wake()
+            elif again is not None:
+                sink.resubscribed(again)
