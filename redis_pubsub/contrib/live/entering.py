@@ -50,6 +50,7 @@ class Entry:
         options: What holds for the channel.
         expires_at: Unix time at which a token's permission ends; 0 for never.
         chan_info: What the token wants others to be told.
+        replay: How many of the last messages it wants, if it is new.
     """
 
     channel: str
@@ -68,6 +69,7 @@ class Entry:
     past: Past | None = None
     is_in: bool = False
     is_withheld: bool = False
+    replay: int = 0
 
     @property
     def since(self) -> Position | None:
@@ -273,7 +275,9 @@ class Entering:
         try:
             self._stack.callback(admission.close)
             await admission.open()
-            replay = 0 if entry.wish.recover else entry.options.replay
+            replay = max(entry.replay, entry.options.replay)
+            if entry.wish.recover:
+                replay = 0
             if entry.wants_position or replay:
                 since = entry.since
                 if since is not None and not entry.is_server_side:
