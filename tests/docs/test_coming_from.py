@@ -85,10 +85,17 @@ async def test_a_channel_manager_is_a_function(shown, serve, live_site):
         authorize_method=f"{shown.__name__}.can_read",
         channels={"test": {"subscribe": "anyone"}},
     )
-    _, (open_one, closed) = await opened(await serve(), "test", "_mychannel")
+    served = await serve()
+    _, (open_one, closed) = await opened(served, "test", "_mychannel")
+    statuses = []
+    for channel in ("test", "_mychannel"):
+        url = f"{served.url}/events?channel={channel}"
+        async with served.http.get(url) as answer:
+            statuses.append(answer.status)
 
     assert "subscribe" in open_one
     assert closed["error"]["code"] == 103
+    assert statuses == [200, 403]
 
 
 async def test_the_callbacks_of_mease_run(shown, serve, site, until, caplog):
