@@ -528,7 +528,7 @@ asyncio.run(main(*json.loads(sys.argv[1])))
 
 
 async def test_a_killed_process_leaves(redis_server, prefix):
-    """kill -9: another process publishes the leaves, and the members are gone."""
+    """W-13, C-7: kill -9: another publishes the leaves, and the members are gone."""
     other = Server(BrokerOptions(url=redis_server.url, prefix=prefix), **QUICK)
     await other.start()
     other.presence.watch()

@@ -229,7 +229,7 @@ def test_the_script_tag_has_a_form_for_pages_without_modules(site):
 
 
 def test_hashed_names_are_used_where_the_site_has_them(settings, site, tmp_path):
-    """ManifestStaticFilesStorage: the tag goes through the site's storage."""
+    """T-14: ManifestStaticFilesStorage: the tag goes through the site's storage."""
     (tmp_path / "staticfiles.json").write_text(
         json.dumps(
             {"version": "1.1", "paths": {"redis_pubsub/redis_pubsub.js": "abc.123.js"}}

@@ -70,7 +70,7 @@ class Sleeper:
 
 
 async def test_the_latest_comes_when_the_client_takes_data_again(small, serve, until):
-    """Model state: what was skipped is out of date, the last message is not."""
+    """C-14: model state: what was skipped is out of date, the last message is not."""
     served = await serve()
     slow = await Sleeper().connect(served.port, "latest")
     metrics = served.engine.metrics
@@ -96,7 +96,7 @@ async def test_the_latest_comes_when_the_client_takes_data_again(small, serve, u
 
 
 async def test_a_gap_is_told_when_the_client_takes_data_again(small, serve):
-    """``drop``: it is told to subscribe anew, and what the history has it gets then."""
+    """C-14: ``drop``: it is told to subscribe anew, and gets what the history has."""
     served = await serve()
     slow = await Sleeper().connect(served.port, "drop")
 
@@ -124,7 +124,7 @@ async def test_a_gap_is_told_when_the_client_takes_data_again(small, serve):
 
 
 async def test_a_slow_client_of_a_strict_channel_is_disconnected(small, serve, until):
-    """3008 and out; nothing of it stays, and another client is not delayed."""
+    """C-14: 3008 and out; nothing of it stays, and another client is not delayed."""
     served = await serve()
     slow = await Sleeper().connect(served.port, "strict")
     quick = await served.connect("/connection/websocket")

@@ -101,7 +101,7 @@ def spelt(served, origins):
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 async def test_a_cookie_speaks_for_pages_that_are_ours_or_listed(served, browser, endpoint):
-    """Row 2, with the cookie of a logged-in browser: whoever it is, another page gets
+    """T-6, row 2: with the cookie of a logged-in browser: whoever it is, another page gets
     nothing, on any address; and the CSRF token does not help."""
     mine = [f"{name}: {value}" for name, value in browser.items()]
     wrong = []

@@ -1,4 +1,4 @@
-"""A TCP proxy to Redis that can go bad."""
+"""A TCP proxy that can go bad: to a Redis on a unix socket, or to a served port."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import struct
 class Proxy:
     """Listens on a TCP port and passes on what comes, until it is told otherwise."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, target: str | int) -> None:
+        self._target = target
         self._writers: set[asyncio.StreamWriter] = set()
         self._is_passing = asyncio.Event()
         self._is_passing.set()
@@ -22,8 +22,8 @@ class Proxy:
 
     async def __aenter__(self) -> Proxy:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        port = self._server.sockets[0].getsockname()[1]
-        self.url = f"redis://127.0.0.1:{port}/0"
+        self.port = self._server.sockets[0].getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}/0"
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -46,7 +46,7 @@ class Proxy:
     def leave_behind(self, path: str, *, reset: bool = False) -> None:
         """Whoever has subscribed stays where it is; all others are sent to another Redis.
         With ``reset`` their connections end with an error, as those of a dead host do."""
-        self._path = path
+        self._target = path
         for writer in self._writers - self._subscribers:
             if reset:
                 there = writer.get_extra_info("socket")
@@ -62,15 +62,18 @@ class Proxy:
         assert task is not None
         self._tasks.add(task)
         self._writers.add(writer)
-        from_redis, to_redis = await asyncio.open_unix_connection(self._path)
+        if isinstance(self._target, int):
+            back, on = await asyncio.open_connection("127.0.0.1", self._target)
+        else:
+            back, on = await asyncio.open_unix_connection(self._target)
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._pass(reader, to_redis, writer))
-                group.create_task(self._pass(from_redis, writer, writer))
+                group.create_task(self._pass(reader, on, writer))
+                group.create_task(self._pass(back, writer, writer))
         except* (OSError, EOFError):
             pass
         finally:
-            for each in (writer, to_redis):
+            for each in (writer, on):
                 each.close()
                 with contextlib.suppress(OSError):
                     await each.wait_closed()

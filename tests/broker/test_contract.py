@@ -1,4 +1,4 @@
-"""What every broker promises, kept by the Redis and the memory broker alike."""
+"""M-8: what every broker promises, kept by the Redis and the memory broker alike."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ async def read(broker, channel, **how):
 
 
 async def test_nothing_is_missed_after_subscribe_returned(broker, inbox):
-    """P-5: the first message published after a listen arrives."""
+    """M-8, P-5: on either broker, the first message published after a listen arrives."""
     await broker.subscribe("news")
 
     await broker.publish([draft(1)])

@@ -127,7 +127,7 @@ async def test_who_left_is_not_listed(store):
 
 
 async def test_counts(store):
-    """Connections, and different users; the anonymous are one user together."""
+    """W-13: connections, and different users; the anonymous are one user together."""
     await store.write(
         "n1", TTL_S, [enter("c1", "7"), enter("c2", "7"), enter("c3"), enter("c4")]
     )

@@ -37,7 +37,7 @@ def node() -> str:
 
 
 def test_the_modules_own_tests_pass(node: str) -> None:
-    """What the module promises to a page, against a played browser and server."""
+    """W-12: what the module promises to a page, against a played browser and server."""
     result = _run(node, "--test", *sorted(map(str, HERE.glob("*.test.mjs"))))
 
     assert result.returncode == 0, result.stdout + result.stderr
@@ -45,7 +45,7 @@ def test_the_modules_own_tests_pass(node: str) -> None:
 
 
 def test_the_classic_script_is_the_module(node: str) -> None:
-    """``node tests/browser/classic.mjs`` was run after the last change."""
+    """T-14: ``node tests/browser/classic.mjs`` was run after the last change."""
     result = _run(node, str(HERE / "classic.mjs"), "--check")
 
     assert result.returncode == 0, result.stderr

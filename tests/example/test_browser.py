@@ -198,7 +198,7 @@ async def test_what_was_written_while_a_page_was_offline_appears_once_and_in_ord
 async def test_what_was_saved_while_the_server_was_down_appears_once_and_in_order(
     chat: Chat, browser: Chromium
 ) -> None:
-    """All of gunicorn is killed; a management command saves, and publishes, meanwhile."""
+    """W-12: all of gunicorn is killed; meanwhile a command saves, and publishes."""
     letters = await _begin(chat, "Down")
     bob = await _open(chat, await browser.logged_in(chat, "bob"), letters)
     loaded = await bob.evaluate("performance.timeOrigin")

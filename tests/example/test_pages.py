@@ -38,7 +38,7 @@ async def begin_import(page: Page, chat: Chat, letters: list[str]) -> None:
 
 
 async def test_an_import_shows_how_far_it_is(chat: Chat, browser: Chromium) -> None:
-    """A thread of a worker beside the request; done is done, for who comes later too."""
+    """T-12: a worker's thread beside the request; done is done, for who comes later too."""
     ada = await browser.logged_in(chat, "ada")
 
     await begin_import(ada, chat, [f"letter {number}" for number in range(300)])
@@ -99,7 +99,7 @@ async def test_a_bell_rings_for_whom_it_is_for(chat: Chat, browser: Chromium) ->
 async def test_an_event_source_survives_the_death_of_all_processes(
     chat: Chat, browser: Chromium
 ) -> None:
-    """It comes back by itself, with its place in the channel: nothing missed, nothing
+    """C-18: It comes back by itself, with its place in the channel: nothing missed, nothing
     twice."""
     async with chat.people("ada") as [writer]:
         letters = await writer.begin("Plain events", "Bob")

@@ -18,7 +18,7 @@ with_database = pytest.mark.django_db(transaction=True)
 
 @with_database
 async def test_publishing_is_denied_unless_allowed(live, user, chat):
-    """103: a subscription does not grant it; 102 and 107 for names that are none."""
+    """W-6: 103: a subscription does not grant it; 102 and 107 for names that are none."""
     ada, nobody = await live.connect(user), await live.connect()
     await ada.subscribe("chat")
 
@@ -32,7 +32,7 @@ async def test_publishing_is_denied_unless_allowed(live, user, chat):
 @with_database
 @pytest.mark.parametrize("data", [{"a": [1, None]}, None, 0, "", "two\nlines\u2028", []])
 async def test_everybody_hears_who_published(live, user, data):
-    """The publisher too; `info` says who; any JSON is data."""
+    """W-6: the publisher too; `info` says who; any JSON is data."""
     ada, bob = await live.connect(user), await live.connect()
     for client in (ada, bob):
         await client.subscribe("room:1")

@@ -42,7 +42,7 @@ async def test_pings_come_also_while_data_flows(serve_live):
 
 
 async def test_who_does_not_answer_is_not_there(serve_live):
-    """§7: 3012; who has not connected yet is not pinged."""
+    """W-11, §7: 3012; who has not connected yet is not pinged."""
     live = await serve_live(limits={"heartbeat_s": 0.2})
     client = await live.connect()
     client.answers = False

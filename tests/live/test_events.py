@@ -83,7 +83,7 @@ async def test_a_channel_is_events_with_ids(live):
 
 
 async def test_who_comes_back_gets_what_was_missed_once(live):
-    """``Last-Event-ID``: everything after it, nothing before it."""
+    """C-18: ``Last-Event-ID``: everything after it, nothing before it."""
     stream = await listen(live, "channel=room:1")
     begin = last_id(await stream.block())
     stream.raw.close()
@@ -227,7 +227,7 @@ def down(*, action, **kwargs):
 
 @pytest.mark.parametrize(("method", "status"), [("no_past", 403), ("down", 503)])
 async def test_who_may_not_read_the_past_is_not_replayed_it(serve_live, method, status):
-    """``authorize_method`` is asked for "history", as by the live endpoint's call."""
+    """W-5: ``authorize_method`` is asked for "history", as by the live endpoint's call."""
     live = await serve_live(authorize_method=f"{__name__}.{method}")
 
     assert (await listen(live, "channel=room:1")).status == 200
@@ -238,7 +238,7 @@ async def test_who_may_not_read_the_past_is_not_replayed_it(serve_live, method, 
 
 
 async def test_one_refused_channel_refuses_all(live):
-    """403 before the first byte of a stream, and nothing is heard meanwhile."""
+    """W-5, C-18: 403 before the first byte of a stream, and nothing is heard meanwhile."""
     stream = await listen(live, "channel=room:1&channel=secret")
 
     assert stream.status == 403

@@ -14,7 +14,7 @@ with_database = pytest.mark.django_db(transaction=True)
 
 @with_database
 async def test_presence_lists_who_hears_a_channel(live, user, other_user, until):
-    """Each connection with its user; who leaves or is gone is listed no more."""
+    """W-13, C-8: each connection with its user; who leaves or is gone is listed no more."""
     ada, again = await live.connect(user), await live.connect(user)
     nobody, asking = await live.connect(), await live.connect(other_user)
     for client in (ada, again, nobody):

@@ -44,7 +44,7 @@ def by_client(clients):
 
 
 async def test_a_view_asks_who_is_there(engine):
-    """By client, each with its info decoded."""
+    """W-13, C-8: by client, each with its info decoded."""
     there = await asyncio.to_thread(redis_pubsub.presence, "room")
 
     assert by_client(there) == [ADA, TAB, ANYBODY]
@@ -52,7 +52,7 @@ async def test_a_view_asks_who_is_there(engine):
 
 
 async def test_by_user_tabs_are_merged(engine):
-    """Primary keys as text; the anonymous are one entry."""
+    """C-8: primary keys as text; the anonymous are one entry."""
     there = await asyncio.to_thread(redis_pubsub.presence, "room", by="user")
 
     users = {user: by_client(clients) for user, clients in there}

@@ -54,7 +54,7 @@ def viewed(site, monkeypatch):
 
 
 def test_a_thousand_steps_are_few_messages_and_one_done(viewed):
-    """However fast the steps come, viewers get some states, and one end."""
+    """T-12: However fast the steps come, viewers get some states, and one end."""
     with Progress("import", total=1000, label="Importing") as bar:
         for _ in range(1000):
             bar.tick()
@@ -104,7 +104,7 @@ def test_what_was_said_last_is_sent_though_nothing_comes_after_it(viewed):
 
 
 def test_who_comes_late_finds_the_state_without_a_channel_rule(viewed):
-    """One message is kept, on a channel that no rule names."""
+    """T-12: One message is kept, on a channel that no rule names."""
     with Progress("import", total=3) as bar:
         bar.tick()
         viewed.wait_for(current=1)
@@ -115,14 +115,14 @@ def test_who_comes_late_finds_the_state_without_a_channel_rule(viewed):
 
 
 def test_more_steps_than_fit_into_a_byte_are_counted(viewed):
-    """Steps are numbers, not bytes."""
+    """T-12: Steps are numbers, not bytes."""
     with Progress("import", total=100_000) as bar:
         bar.tick(70_000)
         viewed.wait_for(current=70_000)
 
 
 def test_without_a_total_it_is_indeterminate_until_there_is_one(viewed):
-    """``reset`` gives the number of steps once it is known."""
+    """T-12: ``reset`` gives the number of steps once it is known."""
     with Progress("import", label="Counting") as bar:
         viewed.wait_for(total=None, label="Counting")
         bar.label = "Importing"
@@ -153,7 +153,7 @@ def test_the_first_end_counts(viewed):
 
 
 def test_work_begins_anew_after_its_end(viewed):
-    """``reset`` after ``fail``: another attempt on the same channel."""
+    """T-12: ``reset`` after ``fail``: another attempt on the same channel."""
     bar = Progress("import", total=2)
     bar.fail("no luck")
     bar.reset(5)

@@ -99,7 +99,7 @@ async def test_a_session_that_nobody_logged_out_of_is_missed(
 
 
 async def test_a_handlers_socket_ends_with_its_jwt(serve_site, user):
-    """3005 after `exp` and the grace; not before."""
+    """C-16: 3005 after `exp` and the grace; not before."""
     from rest_framework_simplejwt.tokens import AccessToken
 
     site = await serve_site(limits={"live_expiry_grace_s": 0.5}, **SIMPLEJWT)
@@ -139,7 +139,7 @@ async def test_a_live_client_may_renew_what_the_handshake_brought(serve_site, us
 async def test_the_rounds_find_a_user_whom_an_update_made_inactive(
     serve_site, user, django_user_model, kind, log_in
 ):
-    """`QuerySet.update` sends no signal."""
+    """C-16: `QuerySet.update` sends no signal."""
     site = await serve_site(limits={"recheck_s": 1.0})
     client = await site.of_session(kind, await log_in(user))
 

@@ -24,7 +24,7 @@ both = pytest.mark.parametrize("kind", [HANDLER, LIVE])
 
 @both
 async def test_a_logout_ends_the_sockets_of_that_session_only(rights, user, kind, log_in):
-    """3503; the user's other browser, and his tokens, stay."""
+    """C-16: 3503; the user's other browser, and his tokens, stay."""
     here, there = await log_in(user), await log_in(user)
     first = await rights.of_session(kind, here)
     second = await rights.of_session(kind, there)

@@ -100,6 +100,7 @@ async def all_stay(clients):
 
 @both
 async def test_a_logout_ends_one_session_in_every_worker(workers, user, kind, log_in):
+    """C-16: 3503 for this session; the user's other browser stays."""
     here, there = await log_in(user), await log_in(user)
     ending = await workers.of_session(kind, here)
     staying = await workers.of_session(kind, there)

@@ -256,7 +256,7 @@ def database_down(token):
 async def test_a_custom_method_may_be_plain_or_a_coroutine(
     serve, settings, site, user, method
 ):
-    """P42: one `str` in, a user or None out; a plain one runs off the loop."""
+    """W-8, P-11: P42: one `str` in, a user or None out; a plain one runs off the loop."""
     settings.REDIS_PUBSUB = site | {"tokenauth_method": f"{__name__}.{method}"}
     served = await serve(whoami)
 
@@ -316,7 +316,7 @@ async def test_a_database_that_is_away_is_a_503(serve, settings, site):
 
 
 async def test_an_unauthenticated_handler_still_looks_at_the_origin(serve):
-    """B15: a foreign page opens no socket, whoever is logged in."""
+    """T-6, B15: a foreign page opens no socket, whoever is logged in."""
 
     @websocket("/open")
     async def opened(ws, params):

@@ -291,7 +291,7 @@ async def expect(client, case):
 
 @pytest.mark.parametrize("name", CASES)
 async def test_the_server_answers_as_the_protocol_says(opened, name):
-    """Sent in one piece."""
+    """W-14: text, binary, every close code. Sent in one piece."""
     client = await opened()
 
     client.writer.write(CASES[name].sent)

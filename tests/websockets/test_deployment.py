@@ -315,10 +315,18 @@ async def test_the_command_listens_on_a_unix_socket_and_logs_requests(env, tmp_p
         assert server.end() == 0
 
 
-async def test_a_slow_page_does_not_delay_sockets(env):
-    """P48, T-8: Django runs in threads of its own; a slow page leaves sockets prompt."""
+@pytest.mark.parametrize("kind", ["gunicorn", "development"])
+async def test_a_slow_page_does_not_delay_sockets(env, kind):
+    """T-8, P48: one process has pages, sockets and, while developing, static files. Django
+    runs in threads of its own; a page that hangs leaves sockets prompt."""
     port = free_port()
-    with gunicorn("deployment:application", port, env) as server:
+    serve = ("-m", "django", "pubsub_serve", "--host", "127.0.0.1", "--port", str(port))
+    process = (
+        gunicorn("deployment:application", port, env)
+        if kind == "gunicorn"
+        else Process(*serve, "--noreload", env=env | {"TEST_DEBUG": "1"})
+    )
+    with process as server:
         server.wait_for_port(port)
         async with client(port) as http:
             slow = asyncio.create_task(http.get("/slow"))
@@ -326,6 +334,8 @@ async def test_a_slow_page_does_not_delay_sockets(env):
             for number in range(50):
                 await ws.send_str(str(number))
                 assert await ws.receive_str() == str(number)
+            if kind == "development":
+                assert (await http.get("/static/admin/css/base.css")).status == 200
             assert not slow.done()
             await ws.close()
             assert (await slow).status == 200

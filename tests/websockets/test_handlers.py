@@ -151,7 +151,7 @@ async def test_prefix_and_slash_make_the_path_and_both_forms_answer(
 
 
 async def test_a_handler_mounts_in_any_aiohttp_application(serve, site):
-    """P35: `app.router.add_route(*handler.route)`."""
+    """T-10, P35: `app.router.add_route(*handler.route)`."""
     from redis_pubsub.contrib.websockets import setup
 
     @websocket("/by-hand")
@@ -283,7 +283,7 @@ async def test_a_handler_that_raises_is_1011_with_a_traceback(serve, caplog):
 
 
 async def test_the_orm_on_the_loop_is_1011_and_named(serve, caplog, user):
-    """Bad input: the log line has handler, line and the name to write instead."""
+    """P-19, bad input: the log line has handler, line and the name to write instead."""
 
     @websocket("/orm")
     async def blocking_handler(ws, params):
@@ -313,7 +313,7 @@ async def test_the_orms_async_names_work_in_a_handler(serve, user):
 
 
 async def test_a_slow_query_of_one_socket_delays_no_other(serve, user):
-    """B4: while one handler's query hangs, another's answers."""
+    """P-19, B4: while one handler's query hangs, another's answers."""
     import threading
 
     from asgiref.sync import sync_to_async
@@ -415,7 +415,7 @@ async def test_a_callback_must_not_receive(serve, user, caplog, until):
 
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 async def test_a_plain_request_on_a_socket_url_is_426(serve, method):
-    """B17: without Django behind, a readable body."""
+    """W-14, B17: without Django behind, a readable body."""
 
     @websocket("/socket")
     async def handler(ws, params): ...

@@ -331,7 +331,7 @@ async def test_a_receiver_that_runs_once_is_tried_again(serve_receivers, until):
 
 @pytest.mark.django_db(transaction=True)
 async def test_receivers_hear_what_threads_publish(serve_receivers, until):
-    """M-4: from a view, a shell, a task."""
+    """P-2, M-4: from a view, a shell, a task."""
     record, seen = recorder("from:thread")
     served = await serve_receivers(record)
     await until(lambda: heard(served, "from:thread"))
