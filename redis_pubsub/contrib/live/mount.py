@@ -9,7 +9,7 @@ from aiohttp import web
 
 from ...options import LiveOptions
 from .emulation import emulation
-from .events import events
+from .event_source import events
 from .http import preflight
 from .streams import http_stream, sse
 from .websocket import websocket
