@@ -132,13 +132,13 @@ class Connections:
             self._open.add(connection)
             self._by_id[connection.id] = connection
             self._kinds[connection.kind] += 1
+            self._stalls.arm()
             self.identified(connection)
 
     def identified(self, connection: Connection) -> None:
         """It is known by now whose a connection is."""
         if connection.user_id and connection in self._open:
             self._users.setdefault(connection.user_id, set()).add(connection)
-            self._stalls.arm()
 
     def discard(self, connection: Connection) -> None:
         if connection in self._open:

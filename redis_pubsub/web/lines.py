@@ -46,7 +46,8 @@ class FewOfAKind(logging.Filter):
                 f"{record.getMessage()}: {error.message[:100]!r}",
                 (),
             )
-            record.exc_info = None
+            # Another filter may have made a text of it already.
+            record.exc_info = record.exc_text = None
         kind = (record.pathname, record.lineno, type(error), _origin_of(error))
         now = time.monotonic()
         began, count = self._kinds.get(kind, (now, 0))

@@ -78,7 +78,8 @@ async def connect(connection: Connection, command: Command) -> None:
     try:
         identity = await identify(connection, request)
         connection.conn_info = identity.info
-        connection.identified(identity.standing)
+        if not connection.identified(identity.standing):
+            raise Refused(Disconnects.INVALID_TOKEN)
         ended = server.ended_since(began, connection.standing)
         if ended is not None:
             raise Refused(ended)

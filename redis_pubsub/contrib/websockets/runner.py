@@ -21,6 +21,7 @@ from ...web.keys import ENGINE, QUIET
 from ...web.lines import FewOfAKind
 from ...web.newcomers import Newcomers
 from ...web.redaction import printable
+from ...web.requests import strict
 
 KEEPALIVE_S = 75.0
 SHUTDOWN_S = 10.0
@@ -93,6 +94,9 @@ class Runner(web.AppRunner):
         self._drain_s = drain_s
         self._lines: FewOfAKind | None = None
         self._newcomers: Newcomers | None = None
+
+    async def _make_server(self) -> web.Server:
+        return strict(await super()._make_server())
 
     async def setup(self) -> None:
         await super().setup()
