@@ -91,7 +91,8 @@ def judge(standings: Sequence[Standing]) -> list[Verdict]:
     """Whether each would be let in now. Blocking: call it in a database thread.
 
     A user who is gone or inactive: 3507, final. A session that has ended, or a session or
-    ticket that a new password has ended: 3005, so that a browser comes back with the session it has by now.
+    ticket that a new password has ended: 3005, so that a browser comes back with the
+    session it has by now.
     A token that was deleted: 3500, final.
     """
     users = active_users({standing.user_id for standing in standings})

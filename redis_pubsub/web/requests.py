@@ -68,8 +68,7 @@ def _fault_of_upgrade(request: web.Request) -> web.HTTPException | None:
     """What aiohttp would find as well, but answer on a connection that goes on, in words
     of the client's."""
     headers = request.headers
-    version = headers.get(hdrs.SEC_WEBSOCKET_VERSION, "")
-    if version != "13":
+    if headers.getall(hdrs.SEC_WEBSOCKET_VERSION, []) != ["13"]:
         return web.HTTPUpgradeRequired(
             text="WebSocket version 13 is spoken here\n",
             headers={hdrs.SEC_WEBSOCKET_VERSION: "13"},

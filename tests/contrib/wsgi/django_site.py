@@ -5,6 +5,7 @@ Views answer with what the tests compare.
 
 from __future__ import annotations
 
+import resource
 import tempfile
 
 import django
@@ -70,6 +71,18 @@ def file(request):
     opened.write(b"0123456789" * 100_000)
     opened.seek(0)
     return FileResponse(opened)
+
+
+def sparse(request, megabytes):
+    """A file of so many MiB that takes no room on the disk."""
+    opened = tempfile.TemporaryFile()  # noqa: SIM115 (the response closes it)
+    opened.truncate(megabytes * 1_048_576)
+    return FileResponse(opened)
+
+
+def peak(request):
+    """The most memory this process ever had, in KiB."""
+    return HttpResponse(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
 
 
 def no_reason(request):
