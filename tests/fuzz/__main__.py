@@ -16,7 +16,7 @@ try:
 except ImportError:
     atheris = None
 
-from tests.fuzz.mutation import CORPUS, Mutator, seeds  # noqa: E402
+from tests.fuzz.mutation import CORPUS, Mutator, seeds
 
 
 def load() -> dict:

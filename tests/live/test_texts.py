@@ -131,17 +131,13 @@ async def test_calls_that_fail_have_a_code_and_its_text(serve_live, user, monkey
     live = await serve_live(fail, deny, authorize_method=f"{__name__}.bad_method")
     client = await live.connect(user)
 
-    replies = []
-    for kind in FAILURES:
-        asked = {"method": "fail", "data": kind.__name__}
-        replies.append(await client.call("rpc", **asked))
-    replies.append(await client.call("rpc", method="deny"))
-    replies.append(await client.call("rpc", method="nothing"))
-    for action in ("subscribe", "presence", "presence_stats", "history"):
+    asked = [("rpc", {"method": "fail", "data": kind.__name__}) for kind in FAILURES]
+    asked += [("rpc", {"method": "deny"}), ("rpc", {"method": "nothing"})]
+    for action in ("subscribe", "presence", "presence_stats", "history", "publish"):
         for channel in ("room:1", "user:1", "no such channel", "\x00control", "a\nb"):
-            replies.append(await client.call(action, channel=channel))
-    for channel in ("room:1", "user:1"):
-        replies.append(await client.call("publish", channel=channel, data={}))
+            data = {"data": {}} if action == "publish" else {}
+            asked.append((action, {"channel": channel, **data}))
+    replies = [await client.call(kind, **fields) for kind, fields in asked]
 
     told = {(each["error"]["code"], each["error"]["message"]) for each in replies}
     assert told <= ERRORS

@@ -113,6 +113,8 @@ urlpatterns = [
     path("upload/", upload),
     path("stream/", stream),
     path("file/", file),
+    path("sparse/<int:megabytes>/", sparse),
+    path("peak/", peak),
     path("no-reason/", no_reason),
     path("crash/", crash),
     path("latin-header/", latin_header),
