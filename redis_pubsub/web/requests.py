@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 from aiohttp.http import SERVER_SOFTWARE
+from yarl import URL
 
 if TYPE_CHECKING:
+    from aiohttp.http_parser import RawRequestMessage
     from aiohttp.web_protocol import RequestHandler
 
 SERVER = "django-redis-pubsub"
 """What answers call themselves, without versions."""
 REFUSED_METHODS = frozenset(("CONNECT", "TRACE", "TRACK"))
+_NOWHERE = URL("/")
 _LENGTHS = ("CONTENT-LENGTH", "TRANSFER-ENCODING")
 _VERSIONS = (HttpVersion10, HttpVersion11)
 # Names, addresses and a port; what a Host may not have ends up in links and redirects.
@@ -154,6 +157,17 @@ def strict(server: web.Server) -> web.Server:
         return handle(request) if fault is None else _refused(fault)
 
     server.request_handler = look  # type: ignore[assignment]
+    make: Any = server.request_factory
+
+    def made(message: RawRequestMessage, *others: Any) -> web.BaseRequest:
+        if message.url is None:
+            # "CONNECT " and a line's end: the parser takes it, and the task that should
+            # answer dies of it, with the connection open for ever (aiohttp 3.14.5).
+            message = message._replace(url=_NOWHERE)
+        request: web.BaseRequest = make(message, *others)
+        return request
+
+    server.request_factory = made  # type: ignore[assignment]
     # aiohttp's application makes it, and asks nobody of which class.
     server.__class__ = StrictServer
     return server

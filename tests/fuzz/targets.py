@@ -38,7 +38,7 @@ from redis_pubsub.web.connections import _code_of
 from redis_pubsub.web.guard import Guard, Pace
 from redis_pubsub.web.handshake import Gatekeeper
 from redis_pubsub.web.redaction import printable
-from redis_pubsub.web.requests import fault_of
+from redis_pubsub.web.requests import fault_of, strict
 from redis_pubsub.wire import Envelope
 
 KEY = "a key that nobody who writes corpora has"
@@ -231,10 +231,15 @@ def requests(data: bytes) -> None:
             protocol = SimpleNamespace(
                 transport=_Transport(peer), ssl_context=None, peername=None, sockname=None
             )
-            request = web.Request(message, payload, protocol, None, None, _loop)
+            request = _server.request_factory(message, payload, protocol, None, None)
             _look_at(request, gatekeeper)
 
 
+def _made(message, payload, protocol, writer, task):
+    return web.Request(message, payload, protocol, writer, task, _loop)
+
+
+_server = strict(web.Server(None, request_factory=_made, loop=_loop))
 _builder = EnvironBuilder(WSGIOptions())
 
 

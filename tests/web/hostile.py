@@ -153,6 +153,8 @@ REQUEST_LINES = {
 METHODS = {
     "CONNECT": b"CONNECT {host} HTTP/1.1\r\n" + HOST + b"\r\n",
     "CONNECT elsewhere": b"CONNECT elsewhere.example:80 HTTP/1.1\r\n" + HOST + b"\r\n",
+    "CONNECT to nothing": b"CONNECT \r\n\r\n",
+    "CONNECT to nothing, with a bare line feed": b"CONNECT \n" + HOST + b"\r\n",
     "CONNECT to a path": b"CONNECT / HTTP/1.1\r\n" + HOST + b"\r\n",
     "TRACE": b"TRACE / HTTP/1.1\r\n" + HOST + b"\r\n",
 }
