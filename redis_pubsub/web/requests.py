@@ -147,14 +147,23 @@ class _Protocol(web.RequestHandler):
         return answer
 
 
-def strict(server: web.Server) -> web.Server:
-    """Have a server look at each request, and keep its errors' texts to itself."""
+def strict(server: web.Server, on_refused: Callable[[], None]) -> web.Server:
+    """Have a server look at each request, and keep its errors' texts to itself.
+
+    Args:
+        server: As an application has made it.
+        on_refused: Called for each request that is not carried out.
+    """
     handle: Any = server.request_handler
 
     def look(request: web.Request) -> Awaitable[web.StreamResponse]:
         fault = fault_of(request)
-        # No frame of ours stays on the stack while a socket is open.
-        return handle(request) if fault is None else _refused(fault)
+        if fault is None:
+            # No frame of ours stays on the stack while a socket is open.
+            answer: Awaitable[web.StreamResponse] = handle(request)
+            return answer
+        on_refused()
+        return _refused(fault)
 
     server.request_handler = look  # type: ignore[assignment]
     make: Any = server.request_factory
@@ -167,7 +176,7 @@ def strict(server: web.Server) -> web.Server:
         request: web.BaseRequest = make(message, *others)
         return request
 
-    server.request_factory = made  # type: ignore[assignment]
+    server.request_factory = made
     # aiohttp's application makes it, and asks nobody of which class.
     server.__class__ = StrictServer
     return server

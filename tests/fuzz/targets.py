@@ -239,7 +239,7 @@ def _made(message, payload, protocol, writer, task):
     return web.Request(message, payload, protocol, writer, task, _loop)
 
 
-_server = strict(web.Server(None, request_factory=_made, loop=_loop))
+_server = strict(web.Server(None, request_factory=_made, loop=_loop), lambda: None)
 _builder = EnvironBuilder(WSGIOptions())
 
 

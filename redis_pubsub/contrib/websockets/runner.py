@@ -96,7 +96,11 @@ class Runner(web.AppRunner):
         self._newcomers: Newcomers | None = None
 
     async def _make_server(self) -> web.Server:
-        return strict(await super()._make_server())
+        server = await super()._make_server()
+        engine = self.app.get(ENGINE)
+        if engine is None:
+            return strict(server, lambda: None)
+        return strict(server, lambda: engine.metrics.count("requests_refused"))
 
     async def setup(self) -> None:
         await super().setup()
