@@ -124,7 +124,8 @@ class Gatekeeper:
             session_key = session_key_of(cookie)
         client = self._clients.of(request)
         page = self._check_origin(request, uses_cookie=bool(session_key), client=client)
-        return Credentials(token, session_key, page, client.address)
+        address = self._clients.known_address(client)
+        return Credentials(token, session_key, page, address)
 
     async def standing_of(self, credentials: Credentials) -> Standing | None:
         """The active user of a ticket, token or session, and until when; or ``None``.
