@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# Of `make bench`: smoke (minutes) or full.
+SIZE ?= smoke
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test test-fast chaos lint docs bench clean
@@ -16,7 +18,7 @@ test-fast: $(VENV)/.test
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
 chaos: $(VENV)/.test
-	$(BIN)/python -m tests.chaos --all --results tests/chaos/results.json $(ARGS)
+	$(BIN)/python -m tests.chaos --all --seeds 3 --results tests/chaos/results.json $(ARGS)
 	$(BIN)/python -m tests.chaos.report tests/chaos/results.json docs/topics/chaos-table.inc
 	CHAOS=full $(BIN)/python -m pytest tests/chaos/test_soak.py
 
@@ -29,13 +31,13 @@ lint: $(VENV)/.lint
 docs: $(VENV)/.docs
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
-bench: $(VENV)/.test
-	$(BIN)/python -m benchmarks.fanout
-	$(BIN)/python -m benchmarks.fanout --servers live ours
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.compare --size $(SIZE) $(ARGS)
+	$(BIN)/python -m pytest benchmarks/micro -p no:cacheprovider
 	$(BIN)/python -m benchmarks.recovery
 	$(BIN)/python -m benchmarks.stalled
-	$(BIN)/python -m benchmarks.idle_memory
 	$(BIN)/python -m benchmarks.outbox
+	$(BIN)/python -m benchmarks.report
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -46,6 +48,11 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.test: pyproject.toml | $(VENV)/bin/python
 	$(PIP) -e '.[test]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.test
+	$(PIP) -e '.[bench]'
+	$(BIN)/python -m benchmarks.peers.environment
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.test

@@ -140,7 +140,7 @@ class Client(asyncio.Protocol):
         if after == before:
             return
         if current.sample_every and not self._index % current.sample_every:
-            current.arrivals.append((before, after, time.time()))
+            current.arrivals.append((before, after, time.monotonic()))
         if after == current.total_bytes:
             current.one_finished()
 

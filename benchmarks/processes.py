@@ -42,17 +42,22 @@ class Child:
         module: Its dotted name.
         arguments: For its command line.
         environment: Added to this process's own.
+        python: The interpreter.
 
     Attributes:
         hello: The first line it wrote.
     """
 
     def __init__(
-        self, module: str, *arguments: str, environment: dict[str, str] | None = None
+        self,
+        module: str,
+        *arguments: str,
+        environment: dict[str, str] | None = None,
+        python: str = sys.executable,
     ) -> None:
         self.name = " ".join([module, *arguments])
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [python, "-m", module, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=ROOT,

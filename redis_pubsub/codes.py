@@ -84,6 +84,17 @@ class Unsubscribes:
     STATE_INVALIDATED = Code(2502, "state invalidated")
 
 
+def reconnect_in(reason: str, delay_s: float) -> str:
+    """A close's reason that also says when to come back. The protocol has no field for it:
+    the browser module reads it here, other clients show it to their developers.
+
+    Args:
+        reason: Some 90 ASCII characters at most: a close frame has room for 123 bytes.
+        delay_s: Counted from now; next to nothing is not said.
+    """
+    return f"{reason}; reconnect in {delay_s:.1f} s" if delay_s >= 0.05 else reason
+
+
 TRY_AGAIN = 1013
 """Close of a handler's socket: Redis is down. (IANA: try again later.)"""
 

@@ -6,9 +6,9 @@ frozen at import and ``override_settings`` works.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from django.conf import settings
@@ -16,9 +16,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from .broker import MEMORY
+from .broker.addresses import SENTINEL, is_sentinel, sentinel_address
 from .options import (
     CHANNEL_OPTION_NAMES,
-    LIMIT_NAMES,
     BrokerOptions,
     ChannelOptions,
     ChannelRules,
@@ -30,7 +30,8 @@ from .options import (
 )
 
 SETTING = "REDIS_PUBSUB"
-URL_SCHEMES = ("redis://", "rediss://", "unix://", MEMORY)
+T = TypeVar("T")
+URL_SCHEMES = ("redis://", "rediss://", *SENTINEL, "unix://", MEMORY)
 ADDRESS_KEYS = ("address", "db", "username", "password")
 MODEL_CHANNEL = ChannelOptions(
     history_size=100, history_ttl_s=600, positioned=True, force_recovery=True
@@ -63,6 +64,7 @@ class Config:
     limits: Limits = field(default_factory=Limits)
     db_threads: int = 8
     drain_s: float = 10.0
+    reconnect_spread_s: float = 20.0
     host: str = "localhost"
     port: int = 8000
     live_options: LiveOptions = field(default_factory=LiveOptions)
@@ -116,6 +118,11 @@ def read(values: Mapping[str, Any]) -> Config:
         ImproperlyConfigured: A value is of the wrong kind. Unknown keys pass: the
             system check ``redis_pubsub.E001`` reports them.
     """
+    if not isinstance(values, Mapping):
+        raise ImproperlyConfigured(
+            f"{SETTING} must be a dict, not {type(values).__name__}: "
+            f"write {SETTING} = {{…}}"
+        )
     try:
         return _read(values)
     except (TypeError, ValueError, AttributeError) as error:
@@ -129,6 +136,11 @@ def _read(values: Mapping[str, Any]) -> Config:
         known["url"] = _url(address)
     if not str(known.get("url", MEMORY)).startswith(URL_SCHEMES):
         raise ValueError(f'"url" must begin with one of {", ".join(URL_SCHEMES)}')
+    if is_sentinel(str(known.get("url", MEMORY))):
+        try:
+            sentinel_address(known["url"])
+        except ValueError as error:
+            raise ValueError(f'"url": {error}') from None
     known.setdefault("append_slash", settings.APPEND_SLASH)
     for key in _LISTS & known.keys():
         value = known[key]
@@ -137,51 +149,34 @@ def _read(values: Mapping[str, Any]) -> Config:
         if not isinstance(known[key], bool):
             # "False" from an environment variable is true; nobody means that.
             raise TypeError(f"{key!r} must be True or False, not {known[key]!r}")
-    known["limits"] = _limits(known.get("limits", {}))
-    known["receipts"] = _receipts(known.get("receipts", {}))
-    known["workers"] = _workers(known.get("workers", {}))
-    known["live_options"] = _live(known.get("live", {}))
-    known["health_options"] = _health(known.get("health", {}))
+    known["limits"] = _section(Limits, known, "limits")
+    known["receipts"] = _section(ReceiptOptions, known, "receipts")
+    known["workers"] = _section(WorkerOptions, known, "workers")
+    known["live_options"] = _live(_section(LiveOptions, known, "live"))
+    known["health_options"] = _section(HealthOptions, known, "health")
     known["channel_rules"] = _rules(known.get("channels", {}))
     return Config(**known)
 
 
-def _limits(values: Mapping[str, Any]) -> Limits:
-    unknown = sorted(set(values) - LIMIT_NAMES)
+def _section(kind: Callable[..., T], known: Mapping[str, Any], name: str) -> T:
+    """One dict of the setting as its options.
+
+    Raises:
+        ValueError: It has keys that no option has.
+        TypeError: It is no dict.
+    """
+    values = known.get(name, {})
+    names = {each.name for each in fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - names)
     if unknown:
-        raise ValueError(f'unknown in "limits": {", ".join(unknown)}')
-    return Limits(**values)
+        raise ValueError(f'unknown in "{name}": {", ".join(unknown)}')
+    return kind(**values)
 
 
-def _receipts(values: Mapping[str, Any]) -> ReceiptOptions:
-    unknown = sorted(set(values) - {each.name for each in fields(ReceiptOptions)})
-    if unknown:
-        raise ValueError(f'unknown in "receipts": {", ".join(unknown)}')
-    return ReceiptOptions(**values)
-
-
-def _workers(values: Mapping[str, Any]) -> WorkerOptions:
-    unknown = sorted(set(values) - {each.name for each in fields(WorkerOptions)})
-    if unknown:
-        raise ValueError(f'unknown in "workers": {", ".join(unknown)}')
-    return WorkerOptions(**values)
-
-
-def _live(values: Mapping[str, Any]) -> LiveOptions:
-    unknown = sorted(set(values) - {each.name for each in fields(LiveOptions)})
-    if unknown:
-        raise ValueError(f'unknown in "live": {", ".join(unknown)}')
-    options = LiveOptions(**values)
+def _live(options: LiveOptions) -> LiveOptions:
     if not all(isinstance(key, str) for key in options.token_keys):
         raise TypeError('"token_key" in "live" must be a string, or a list of strings')
     return options
-
-
-def _health(values: Mapping[str, Any]) -> HealthOptions:
-    unknown = sorted(set(values) - {each.name for each in fields(HealthOptions)})
-    if unknown:
-        raise ValueError(f'unknown in "health": {", ".join(unknown)}')
-    return HealthOptions(**values)
 
 
 def _rules(values: Mapping[str, Mapping[str, Any]]) -> ChannelRules:

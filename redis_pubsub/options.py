@@ -306,7 +306,8 @@ class BrokerOptions:
     """How to reach a broker.
 
     Attributes:
-        url: ``redis://``, ``rediss://``, ``unix://`` or ``memory://``.
+        url: ``redis://``, ``rediss://``, their ``redis+sentinel://`` kin, ``unix://`` or
+            ``memory://``.
         prefix: First part of every key and channel in Redis.
         envelope_key: Signs messages; ``""`` for unsigned ones.
         channel_options: Name to options.

@@ -17,6 +17,8 @@ from .exceptions import InvalidPayload, MalformedMessage
 from .messages import Header, Message, Position, message_of
 
 VERSION = b"1"
+NOWHERE = Position("", 0)
+"""Of a message without history."""
 
 _header_encoder = msgspec.json.Encoder()
 _header_decoder = msgspec.json.Decoder(Header)
@@ -62,7 +64,8 @@ class Envelope:
             epoch = parts[2].decode("ascii")
         except ValueError:
             raise MalformedMessage(f"no position in {data[:40]!r}") from None
-        return self.parse_entry(channel, parts[3], raw, Position(epoch, offset))
+        position = Position(epoch, offset) if epoch or offset else NOWHERE
+        return self.parse_entry(channel, parts[3], raw, position)
 
     def parse_entry(
         self, channel: str, header: bytes, raw: bytes, position: Position

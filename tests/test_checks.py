@@ -121,6 +121,7 @@ WRONG = [
     # Bounds and choices.
     ({"db_threads": 0}, "E004", '["db_threads"] must be at least 1', "larger"),
     ({"drain_s": -1}, "E004", '["drain_s"] must be at least 0', "larger"),
+    ({"reconnect_spread_s": -1}, "E004", '["reconnect_spread_s"] must be', "larger"),
     ({"port": -1}, "E004", '["port"] must be at least 0', "larger"),
     ({"port": 65_536}, "E004", '["port"] must be at most 65535', "free one"),
     ({"db": -1}, "E004", '["db"] must be at least 0', "larger"),
@@ -149,6 +150,9 @@ WRONG = [
     ({"url": "redis://localhost:0"}, "E005", "port 0", "redis://"),
     ({"url": "redis://localhost/main"}, "E005", "a database's number", "/0"),
     ({"url": "unix://"}, "E005", "names no socket", "unix:///run"),
+    ({"url": "redis+sentinel://one:26379"}, "E005", "name the master", "/mymaster"),
+    ({"url": "redis+sentinel://one:0/m"}, "E005", "no possible port", "redis+sentinel"),
+    ({"url": "rediss+sentinel://one/m/x"}, "E005", "a database's number", "redis+sent"),
     (
         {"url": "redis://localhost", "address": ("localhost", 6379), "db": 1},
         "E005",
@@ -314,6 +318,8 @@ def test_every_wrong_key_is_told_on_its_own(told):
         {"db_threads": 1, "drain_s": 0, "host": "::", "port": 0, "envelope_key": "key"},
         {"outbox": False},
         {"outbox": True},
+        {"url": "redis+sentinel://:p@one:26379,two:26380/mymaster/2?sentinel_password=s"},
+        {"url": "rediss+sentinel://one/mymaster", "reconnect_spread_s": 0},
     ],
 )
 def test_a_right_setting_is_silent(told, setting):
@@ -802,3 +808,9 @@ def test_a_broken_setting_stops_manage_py_with_all_its_messages(tmp_path):
     assert ran.returncode == 1
     assert "4 issues" in ran.stderr and 'Did you mean "port"?' in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_a_setting_that_is_no_dict_says_so_wherever_it_is_read():
+    """Also where nobody has run the checks."""
+    with pytest.raises(ImproperlyConfigured, match="must be a dict, not str"):
+        conf.read("redis://localhost")

@@ -221,7 +221,7 @@ async def test_a_long_flush_lets_the_loop_serve_others(hub, broker, monkeypatch)
     broker.sink.deliver("small", data(1))
     await turns(30)
 
-    assert order.index("small") == 10 and len(order) == 101
+    assert order.index("small") <= 10 and len(order) == 101
 
 
 async def test_the_sender_can_be_left_out(hub, broker):

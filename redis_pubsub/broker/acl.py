@@ -23,16 +23,30 @@ _PUBLISHING = (
     "hincrby",
     "hmget",
     "hset",
+    "rename",
     "set",
+    "time",
     "xadd",
+    "xlen",
     "xrange",
     "xrevrange",
+    "zadd",
+    "zcard",
     # Who is on a channel.
     "hgetall",
     "hkeys",
     "hlen",
 )
 _SERVING = ("subscribe", "unsubscribe", "get", "getdel", "sadd", "smembers", "srem")
+_WORKING = (
+    "xack",
+    "xclaim",
+    "xdel",
+    "xpending",
+    "zrange",
+    "zrangebyscore",
+    "zrem",
+)
 _special = re.compile(r"([\\*?\[\]])")
 
 
@@ -59,7 +73,9 @@ def users(prefix: str) -> tuple[AclUser, AclUser]:
     """
     start = _special.sub(r"\\\1", prefix)
     serve = _rules(
-        (f"{start}:*",), (f"{start}:*",), (*_CONNECTING, *_PUBLISHING, *_SERVING)
+        (f"{start}:*",),
+        (f"{start}:*",),
+        (*_CONNECTING, *_PUBLISHING, *_SERVING, *_WORKING),
     )
     # Tickets may be put there, not taken; whether a process is there is read, to tell who
     # is on a channel (Redis 6.2 has no rule for reading alone).
@@ -69,7 +85,11 @@ def users(prefix: str) -> tuple[AclUser, AclUser]:
         (*_CONNECTING, *_PUBLISHING),
     )
     return (
-        AclUser("serve", "processes that serve sockets: gunicorn, pubsub_serve", serve),
+        AclUser(
+            "serve",
+            "who serves sockets or works: gunicorn, pubsub_serve, pubsub_worker",
+            serve,
+        ),
         AclUser(
             "publish",
             "processes that only publish: task queues, commands, pubsub_relay, other sites",

@@ -21,12 +21,10 @@ from ..options import BrokerOptions
 from .base import History, Read
 from .commands import (
     REPLICATION,
-    SCRIPTS,
     Command,
     Commands,
     ServerChanged,
     checked,
-    connection_arguments,
     not_loaded,
     raw_info,
 )
@@ -36,6 +34,8 @@ from .job_commands import JobCommands
 from .presence_commands import PresenceCommands
 from .redis_jobs import BlockingRedisJobs
 from .redis_presence import BlockingRedisPresence
+from .scripts import SCRIPTS
+from .sentinel import BlockingMaster, master_of, open_pool
 
 _POOL_SIZE = 32
 """Connections at once; whoever comes then waits for one."""
@@ -56,13 +56,15 @@ class BlockingRedisBroker:
         )
         self._job_commands = JobCommands(options, metrics)
         self.jobs = BlockingRedisJobs(self._replies, self._job_commands)
-        pool = redis.ConnectionPool.from_url(
-            options.url,
+        self._master: BlockingMaster | None = master_of(BlockingMaster, options)
+        pool = open_pool(
+            redis.ConnectionPool,
+            options,
+            self._master,
             socket_timeout=options.command_timeout_s,
             redis_connect_func=self._connected,
             # A repeated publish could arrive twice: whether to repeat is ours to say.
             retry=Retry(NoBackoff(), 0),
-            **connection_arguments(options),
         )
         self._redis = redis.Redis(connection_pool=pool)
         raw_info(self._redis)
@@ -98,6 +100,9 @@ class BlockingRedisBroker:
     def close(self) -> None:
         self._connections.close()
         self._redis.close()
+        self._redis.connection_pool.disconnect()
+        if self._master is not None:
+            self._master.close()
 
     def _connected(self, connection: Any) -> None:
         """As `RedisBroker._command_connected`."""

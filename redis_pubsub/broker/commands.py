@@ -1,20 +1,12 @@
-"""Redis commands and their replies, without a connection.
-
-Names: every key of a channel is ``<prefix>:{<channel>}:<part>``. The braces make one
-cluster slot of them; in the channel's name ``%``, ``{``, ``}`` and control characters are
-escaped, so that no two channels share a key and none chooses its slot.
-"""
+"""Redis commands and their replies, without a connection."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import os
-import re
+import random
 import time
 from collections.abc import Sequence
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any
 
 from redis.exceptions import (
@@ -33,6 +25,7 @@ from ..exceptions import BrokerUnavailable, MalformedMessage
 from ..messages import Draft, Message, Position
 from ..metrics import Metrics, Occasionally
 from ..options import BrokerOptions
+from .addresses import is_sentinel
 from .base import History, Read
 from .fencing import (
     Fence,
@@ -44,6 +37,8 @@ from .fencing import (
     Sent,
     is_about_redis,
 )
+from .keys import channel_key, escape
+from .scripts import HISTORY, PUBLISH
 
 logger = logging.getLogger("redis_pubsub.broker")
 
@@ -69,7 +64,6 @@ _ABOUT_REDIS = (
     ReadOnlyError,
     TryAgainError,
 )
-_escaped = re.compile(r"[%{}\x00-\x1f\x7f]")
 
 
 def connection_arguments(options: BrokerOptions) -> dict[str, Any]:
@@ -88,39 +82,6 @@ class ServerChanged(ConnectionError):
     """A new connection reached another server than before; nothing was sent to it."""
 
 
-class Script:
-    """A Lua script and the name Redis knows it by."""
-
-    def __init__(self, name: str) -> None:
-        self.text = Path(__file__).with_name(name).read_text()
-        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
-
-
-PUBLISH = Script("publish.lua")
-HISTORY = Script("history.lua")
-PRESENCE_ENTER = Script("presence_enter.lua")
-PRESENCE_EXIT = Script("presence_exit.lua")
-JOB_SEND = Script("job_send.lua")
-JOB_TAKE = Script("job_take.lua")
-JOB_END = Script("job_end.lua")
-JOB_BEAT = Script("job_beat.lua")
-JOB_REPLAY = Script("job_replay.lua")
-SCRIPTS = (
-    *(PUBLISH, HISTORY, PRESENCE_ENTER, PRESENCE_EXIT),
-    *(JOB_SEND, JOB_TAKE, JOB_END, JOB_BEAT, JOB_REPLAY),
-)
-
-
-def escape(channel: str) -> str:
-    """A channel's name as it stands between the braces of its keys."""
-    return _escaped.sub(lambda match: f"%{ord(match[0]):02x}", channel)
-
-
-def channel_key(prefix: str, channel: str, part: str) -> bytes:
-    """The name of one of a channel's keys."""
-    return f"{prefix}:{{{escape(channel)}}}:{part}".encode()
-
-
 class Commands:
     """Builds commands for one prefix and reads their replies.
 
@@ -132,6 +93,7 @@ class Commands:
     def __init__(self, options: BrokerOptions, metrics: Metrics) -> None:
         self._prefix = options.prefix
         self._meta_ttl_s = options.meta_ttl_s
+        self._is_by_sentinel = is_sentinel(options.url)
         self._metrics = metrics
         self._may_log = Occasionally()
         self._envelope = wire.Envelope(options.envelope_key)
@@ -289,9 +251,21 @@ class Commands:
         Raises:
             ServerChanged: It is another server than the waiting commands were made for.
         """
+        if not isinstance(info, Exception):
+            self.refuse_replica(info)
         self.read_replication(info)
         if self.replication != self._made_with.get():
             raise ServerChanged
+
+    def refuse_replica(self, info: bytes) -> None:
+        """Whom sentinels call the master may have been demoted a moment ago.
+
+        Raises:
+            ConnectionError: It was. Without sentinels the URL decides.
+        """
+        role = _fields(info).get("role", "master")
+        if self._is_by_sentinel and role != "master":
+            raise ConnectionError(f"the sentinels name a server that is a {role}")
 
     def asks_replication(self) -> bool:
         """Whether the next commands should be preceded by `REPLICATION`: a server's id
@@ -345,8 +319,9 @@ def _fields(info: bytes) -> dict[str, str]:
 
 
 def new_epoch() -> str:
-    """A name for the life of a history that begins now."""
-    return os.urandom(6).hex()
+    """A name for the life of a history that begins now: never twice, which is less than
+    unguessable, and needs no system call. A forked process has another seed."""
+    return f"{random.getrandbits(48):012x}"
 
 
 def not_loaded(replies: Sequence[Any]) -> list[int]:

@@ -70,6 +70,8 @@ class Connections:
             except IndexError:
                 break
             try:
+                # Open already; one of Sentinel's sees to it that it leads to the master.
+                connection.connect()
                 if not connection.can_read():
                     return connection
             except (RedisError, OSError):

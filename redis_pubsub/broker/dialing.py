@@ -7,6 +7,8 @@ fails by itself.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
 
@@ -40,6 +42,39 @@ def abort(connection: AbstractConnection) -> bool:
         return False
     writer.transport.abort()
     return True
+
+
+def is_open(connection: AbstractConnection) -> bool:
+    """Whether a connection was made and not ended on this side."""
+    writer = connection._writer
+    return writer is not None and not writer.transport.is_closing()
+
+
+def replies_at_hand(connection: AbstractConnection) -> Callable[[], list[Any] | None]:
+    """Takes what a connection has read already, reply after reply, without awaiting.
+
+    redis-py reads as much as there is and gives one reply a call, each through coroutines
+    and timeouts; for thousands of messages a second that costs more than their parsing.
+
+    Returns:
+        A function that gives the next whole reply of a subscriber, or ``None``: wait for
+        one with ``read_response``, which also raises what is no message.
+    """
+    reader = getattr(getattr(connection, "_parser", None), "_reader", None)
+    gets = getattr(reader, "gets", None)
+    if gets is None:
+        # The parser in Python: correct, only slower.
+        return lambda: None
+
+    def next_reply() -> list[Any] | None:
+        reply = gets()
+        if type(reply) is list:
+            return reply
+        if isinstance(reply, Exception):
+            raise reply
+        return None
+
+    return next_reply
 
 
 class _Deadline:

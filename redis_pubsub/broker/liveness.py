@@ -4,6 +4,11 @@ A connection on which nothing arrives may be quiet or dead: a stopped server, a 
 network and a server that was left behind by a failover look the same from here, and TCP
 tells none of them apart for minutes. So after a silence a message is published to
 ourselves; if it does not come back, the connection is dead.
+
+How long to wait for it? What Redis says on one connection arrives in the order in which it
+was said. So once Redis has taken the probe, something is asked of it on the pub/sub
+connection itself: if that answer is there and the probe is not, the probe went to another
+server than the one we listen to. Only a server that answers nothing is waited for.
 Who publishes and aborts: ``watch``. Contract: docs/howto/monitoring.rst.
 """
 
@@ -53,6 +58,7 @@ class Liveness:
 
     Attributes:
         heard_at: When anything arrived last; minus infinity before it did.
+        probe: Number of the probe that is out.
     """
 
     def __init__(
@@ -63,7 +69,8 @@ class Liveness:
         self.heard_at = float("-inf")
         self._quiet_since = 0.0
         self._probed_at: float | None = None
-        self._is_published = False
+        self.probe = 0
+        self._is_published = self._is_refused = self._is_passed_by = False
         self._due_after_s = self._jittered()
         self._expected_at: float | None = None
         # Aborts that helped nothing so far, and the earliest time of the next one.
@@ -73,23 +80,40 @@ class Liveness:
     def began(self, now: float) -> None:
         """A connection is new, or is read again after a pause of our own."""
         self._quiet_since = now
-        self._probed_at = None
-        self._expected_at = None
+        self._probed_at = self._expected_at = None
+        self._is_passed_by = False
 
     def heard(self, now: float) -> None:
-        """Anything arrived."""
-        self.heard_at = self._quiet_since = now
-        self._probed_at = None
+        """An answer arrived: the connection lives, and so a probe may take longer. That
+        messages come through is not said by that."""
+        self.heard_at = now
+        if self._probed_at is None:
+            return
+        if self._is_refused:
+            self.began(now)
+        else:
+            self._probed_at = now
 
     def proved(self, now: float) -> None:
         """A message arrived: what is published comes through."""
-        self.heard(now)
+        self.heard_at = now
+        self.began(now)
         self._failures = 0
         self._no_abort_before = float("-inf")
 
-    def published(self) -> None:
-        """Redis took the probe."""
-        self._is_published = True
+    def published(self, probe: int) -> None:
+        """Redis took a probe. What is asked on the pub/sub connection from now on is
+        answered after the echo."""
+        self._is_published = self._is_published or probe == self.probe
+
+    def refused(self, probe: int) -> None:
+        """A probe could not be published."""
+        self._is_refused = self._is_refused or probe == self.probe
+
+    def passed_by(self) -> None:
+        """What was asked after the last probe was taken has been answered."""
+        if self._probed_at is not None and self._is_published:
+            self._is_passed_by = True
 
     def step(self, now: float) -> Step:
         """Look at the clocks."""
@@ -98,10 +122,10 @@ class Liveness:
             due_at = self._quiet_since + self._due_after_s
             return self._wait(now, due_at) if now < due_at else self._probe(now)
         deadline = self._probed_at + self._interval_s
-        if now < deadline:
+        if now < deadline and not self._is_passed_by:
             return self._wait(now, deadline)
         if now < self._no_abort_before:
-            return self._probe(now)
+            return self._probe_later(now) if self._is_passed_by else self._probe(now)
         self._failures += 1
         factor = min(_BACKOFF_MOST, 2**self._failures)
         self._no_abort_before = now + factor * self._interval_s
@@ -110,10 +134,15 @@ class Liveness:
 
     def _probe(self, now: float) -> Step:
         self._probed_at = now
-        self._is_published = False
+        self.probe += 1
+        self._is_published = self._is_refused = self._is_passed_by = False
         self._due_after_s = self._jittered()
         self._expected_at = now + self._interval_s
         return Step(Act.PROBE, self._interval_s)
+
+    def _probe_later(self, now: float) -> Step:
+        self.began(now)
+        return self._wait(now, now + self._due_after_s)
 
     def _wait(self, now: float, until: float) -> Step:
         self._expected_at = until

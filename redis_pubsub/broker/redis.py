@@ -8,6 +8,7 @@ what is wanted is replayed by us, with our own answer to every loss.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import random
@@ -29,21 +30,21 @@ from ..options import BrokerOptions
 from .base import History, Read, Sink
 from .commands import (
     REPLICATION,
-    SCRIPTS,
     Command,
     Commands,
     ServerChanged,
     checked,
-    connection_arguments,
     not_loaded,
     raw_info,
 )
-from .dialing import abort, connect
+from .dialing import abort, connect, replies_at_hand
 from .job_commands import JobCommands
 from .liveness import Liveness
 from .presence_commands import PresenceCommands
 from .redis_jobs import RedisJobs
 from .redis_presence import RedisPresence
+from .scripts import SCRIPTS
+from .sentinel import Master, master_of, open_pool
 from .subscriptions import Subscriptions
 from .watch import Watch
 
@@ -51,7 +52,7 @@ logger = logging.getLogger("redis_pubsub.broker")
 
 _COMMAND_CONNECTIONS = 16
 _BACKOFF_FIRST_S = 0.05
-_BACKOFF_MOST_S = 5.0
+_BACKOFF_MOST_S = 2.0
 
 
 class RedisBroker:
@@ -70,21 +71,28 @@ class RedisBroker:
             self._run, PresenceCommands(self._commands, options, metrics)
         )
         self.jobs = RedisJobs(self._replies, JobCommands(options, metrics))
-        # A repeated publish could arrive twice: whether to repeat is ours to say.
-        common = {**connection_arguments(options), "retry": Retry(NoBackoff(), 0)}
-        self._pool = redis.asyncio.BlockingConnectionPool.from_url(
-            options.url,
+        self._master: Master | None = master_of(Master, options)
+        self._pool = open_pool(
+            redis.asyncio.BlockingConnectionPool,
+            options,
+            self._master,
             max_connections=_COMMAND_CONNECTIONS,
             timeout=options.command_timeout_s,
             socket_timeout=options.command_timeout_s,
             redis_connect_func=self._command_connected,
-            **common,
+            # A repeated publish could arrive twice: whether to repeat is ours to say.
+            retry=Retry(NoBackoff(), 0),
         )
         self._redis = redis.asyncio.Redis(connection_pool=self._pool)
         raw_info(self._redis)
         # No read timeout: a subscriber is silent as long as nobody publishes.
-        self._subscriber_pool = redis.asyncio.ConnectionPool.from_url(
-            options.url, socket_timeout=None, **common
+        self._subscriber_pool = open_pool(
+            redis.asyncio.ConnectionPool,
+            options,
+            self._master,
+            socket_timeout=None,
+            redis_connect_func=self._subscriber_connected,
+            retry=Retry(NoBackoff(), 0),
         )
         self._subscriptions = Subscriptions(self._commands)
         self._connected = asyncio.Event()
@@ -98,7 +106,9 @@ class RedisBroker:
             metrics,
             interval_s=options.probe_s,
             publish=self._probe,
-            is_needed=lambda: bool(self._subscriptions.channels),
+            ask=lambda: self._subscriptions.ask_again(self._probe_channel),
+            # Besides the channel that probes go to.
+            is_needed=lambda: len(self._subscriptions.channels) > 1,
             resumed=self._resumed,
         )
 
@@ -111,6 +121,8 @@ class RedisBroker:
         return time.monotonic() - self._liveness.heard_at
 
     async def start(self, sink: Sink) -> None:
+        # First of all, so that on no connection a probe comes before its subscription.
+        self._subscriptions.want(self._probe_channel)
         self._task = asyncio.create_task(self._stay_connected(sink), name="redis-pubsub")
 
     async def close(self) -> None:
@@ -122,6 +134,8 @@ class RedisBroker:
         self._subscriptions.fail(BrokerUnavailable("this process is stopping"))
         await self._redis.aclose()
         await self._pool.disconnect()
+        if self._master is not None:
+            await self._master.close()
 
     async def subscribe(self, channel: str) -> None:
         confirmed = self._subscriptions.want(channel)
@@ -198,6 +212,13 @@ class RedisBroker:
             info = error
         self._commands.connected(info)
 
+    async def _subscriber_connected(self, connection: AbstractConnection) -> None:
+        await connection.on_connect()
+        if self._master is not None:
+            await connection.send_command(*REPLICATION)
+            with contextlib.suppress(ResponseError):
+                self._commands.refuse_replica(await connection.read_response())
+
     async def _ask(self, commands: list[Command]) -> list[Any]:
         try:
             return await self._ask_once(commands)
@@ -225,7 +246,7 @@ class RedisBroker:
     async def _stay_connected(self, sink: Sink) -> None:
         failures = 0
         while True:
-            connection = self._subscriber_pool.make_connection()  # type: ignore[no-untyped-call]
+            connection = self._subscriber_pool.make_connection()
             try:
                 await connect(connection, self._options.connect_timeout_s)
                 failures = 0
@@ -247,8 +268,14 @@ class RedisBroker:
             await asyncio.sleep(random.uniform(0, longest))
 
     async def _probe(self) -> None:
-        self._subscriptions.want(self._probe_channel)
-        await self._run([("PUBLISH", self._commands.live(self._probe_channel), b"")])
+        if not self._subscriptions.is_answered(self._probe_channel):
+            raise BrokerUnavailable("Redis: a subscription is not confirmed yet")
+        probe = ("PUBLISH", self._commands.live(self._probe_channel), b"")
+        try:
+            await self._run([probe])
+        except BrokerUnavailable:
+            # A pooled connection may have been reset unnoticed; a probe does no harm twice.
+            await self._run([probe])
 
     async def _serve(self, connection: AbstractConnection, sink: Sink) -> None:
         self._subscriptions.replay()
@@ -261,6 +288,14 @@ class RedisBroker:
             self._watch.run(lambda: abort(connection)), name="redis-pubsub-watch"
         )
         tasks = [reader, writer, watch]
+        if self._master is not None:
+            following = self._master.follow(
+                connection,
+                interval_s=self._options.probe_s / 2,
+                metrics=self._metrics,
+                abort=lambda: abort(connection),
+            )
+            tasks.append(asyncio.create_task(following, name="redis-pubsub-sentinel"))
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -278,20 +313,30 @@ class RedisBroker:
                 await connection.send_command(*command)
 
     async def _read(self, connection: AbstractConnection, sink: Sink) -> None:
-        channels, liveness = self._subscriptions.channels, self._liveness
+        at_hand = replies_at_hand(connection)
         while True:
             if not self._resumed.is_set():
                 await self._resumed.wait()
-            reply = await connection.read_response(timeout=math.inf)
-            kind = reply[0]
-            if kind == b"message":
-                liveness.proved(time.monotonic())
-                channel = channels.get(reply[1])
-                if channel is not None and channel != self._probe_channel:
-                    sink.deliver(channel, reply[2])
-                continue
-            liveness.heard(time.monotonic())
-            if kind == b"subscribe":
-                again = self._subscriptions.confirm(reply[1])
-                if again is not None and again != self._probe_channel:
-                    sink.resubscribed(again)
+            reply: list[Any] | None = await connection.read_response(timeout=math.inf)
+            now = time.monotonic()
+            while reply is not None:
+                self._take(reply, sink, now)
+                # One read of the socket brings so much and no more.
+                reply = at_hand() if self._resumed.is_set() else None
+
+    def _take(self, reply: list[Any], sink: Sink, now: float) -> None:
+        kind, name = reply[0], reply[1]
+        if kind == b"message":
+            self._liveness.proved(now)
+            channel = self._subscriptions.channels.get(name)
+            if channel is not None and channel != self._probe_channel:
+                sink.deliver(channel, reply[2])
+            return
+        self._liveness.heard(now)
+        if kind == b"subscribe":
+            again = self._subscriptions.confirm(name)
+            if again == self._probe_channel:
+                self._liveness.passed_by()
+                self._watch.wake()
+            elif again is not None:
+                sink.resubscribed(again)

@@ -47,6 +47,16 @@ class Subscriptions:
             self.channels.pop(key, None)
             self._ask("UNSUBSCRIBE", key)
 
+    def ask_again(self, channel: str) -> None:
+        """Ask for a channel that is wanted and confirmed: for the sake of the answer."""
+        if channel in self._confirmed:
+            self._ask("SUBSCRIBE", self._commands.live(channel))
+
+    def is_answered(self, channel: str) -> bool:
+        """Whether this connection has answered all that was asked of a wanted channel."""
+        key = self._commands.live(channel)
+        return self._is_connected and key in self.channels and not self._unanswered[key]
+
     def confirm(self, key: bytes) -> str | None:
         """Note Redis' answer; the channel's name if it was confirmed before."""
         self._unanswered[key] -= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -24,6 +25,8 @@ class Watch:
         metrics: Where probes are counted.
         interval_s: How often to look while nobody listens.
         publish: Sends a probe; raises `BrokerUnavailable`.
+        ask: Asks something on the pub/sub connection; whoever reads the answer tells the
+            clocks, and wakes this.
         is_needed: Whether anything is listened to.
         resumed: Cleared while the broker reads nothing on purpose.
     """
@@ -35,6 +38,7 @@ class Watch:
         *,
         interval_s: float,
         publish: Callable[[], Awaitable[None]],
+        ask: Callable[[], None],
         is_needed: Callable[[], bool],
         resumed: asyncio.Event,
     ) -> None:
@@ -42,6 +46,8 @@ class Watch:
         self._metrics = metrics
         self._interval_s = interval_s
         self._publish = publish
+        self._ask = ask
+        self._woken = asyncio.Event()
         self._is_needed = is_needed
         self._resumed = resumed
         self._loop = asyncio.get_running_loop()
@@ -60,7 +66,11 @@ class Watch:
             else:
                 step = self._liveness.step(self._loop.time())
                 self._act(step, abort)
-                await asyncio.sleep(step.wait_s)
+                await self._pause(step.wait_s)
+
+    def wake(self) -> None:
+        """The clocks were told something that cannot wait."""
+        self._woken.set()
 
     async def close(self) -> None:
         """End the probe that may be on its way."""
@@ -68,11 +78,17 @@ class Watch:
             self._probe.cancel()
             await asyncio.wait([self._probe])
 
+    async def _pause(self, wait_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._woken.wait()
+        self._woken.clear()
+
     def _act(self, step: Step, abort: Callable[[], object]) -> None:
         if step.act is Act.PROBE and self._probe is None:
             self._metrics.count("probes_sent")
             self._probe = asyncio.create_task(
-                self._publish_probe(), name="redis-pubsub-probe"
+                self._publish_probe(self._liveness.probe), name="redis-pubsub-probe"
             )
         elif step.act is Act.ABORT:
             if step.is_down:
@@ -85,11 +101,13 @@ class Watch:
                 )
             abort()
 
-    async def _publish_probe(self) -> None:
+    async def _publish_probe(self, probe: int) -> None:
         try:
             await self._publish()
-            self._liveness.published()
+            self._liveness.published(probe)
+            self._ask()
         except BrokerUnavailable as error:
+            self._liveness.refused(probe)
             logger.warning("a probe could not be published: %s", error)
         except Exception:
             self._metrics.count("broker_crashed")

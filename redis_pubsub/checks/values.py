@@ -11,6 +11,7 @@ from django.core.checks import CheckMessage
 
 from ..auth.origin import is_origin_allowed
 from ..broker import MEMORY
+from ..broker.addresses import is_sentinel, sentinel_address
 from ..conf import ADDRESS_KEYS, URL_SCHEMES
 from ..options import HealthOptions
 from ..proxies import TrustedProxies
@@ -18,7 +19,13 @@ from .report import at, error, listed
 from .shape import Sound
 
 PORT_MAX = 65_535
-_LEAST_AT_TOP = {"db": 0, "db_threads": 1, "drain_s": 0, "port": 0}
+_LEAST_AT_TOP = {
+    "db": 0,
+    "db_threads": 1,
+    "drain_s": 0,
+    "port": 0,
+    "reconnect_spread_s": 0,
+}
 _LIMITS_MAY_BE_ZERO = ("handler_grace_s", "recheck_s", "stop_s")
 _WHO = ("", "authenticated", "anyone")
 _CHOICES = {
@@ -29,7 +36,8 @@ _CHOICES = {
 }
 _URL_EXAMPLE = (
     'Write for example "redis://localhost:6379/0", "rediss://user:password@host:6379/0", '
-    '"unix:///run/redis.sock?db=0" or "memory://".'
+    '"redis+sentinel://host:26379,host:26379/mymaster", "unix:///run/redis.sock?db=0" or '
+    '"memory://".'
 )
 
 
@@ -160,6 +168,9 @@ def _url(url: str) -> Iterator[CheckMessage]:
         schemes = ", ".join(URL_SCHEMES)
         yield error("E005", f"{at('url')} must begin with one of {schemes}.", _URL_EXAMPLE)
         return
+    if is_sentinel(url):
+        yield from _sentinel_url(url)
+        return
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -176,6 +187,13 @@ def _url(url: str) -> Iterator[CheckMessage]:
         yield error("E005", text, _URL_EXAMPLE)
     if parts.scheme == "unix" and not database:
         yield error("E005", f"{at('url')} names no socket.", _URL_EXAMPLE)
+
+
+def _sentinel_url(url: str) -> Iterator[CheckMessage]:
+    try:
+        sentinel_address(url)
+    except ValueError as wrong:
+        yield error("E005", f"{at('url')}: {wrong}.", _URL_EXAMPLE)
 
 
 def _origin(origin: str) -> Iterator[CheckMessage]:

@@ -74,7 +74,10 @@ class Continuity:
 
     def take(self, feed: Feed, message: Message) -> None:
         """Take what the broker delivered: pass it on, hold it, or notice a hole."""
-        if message.position.offset and feed.held is not None:
+        if not message.position.offset:
+            # It has no place in a history, so nothing can be missing before it.
+            self._accept(feed, message)
+        elif feed.held is not None:
             self._hold(feed, message)
         elif not self._is_hole(feed, message):
             self._accept(feed, message)

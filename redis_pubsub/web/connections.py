@@ -31,6 +31,8 @@ _WAVE_LEAST = 50
 """Sockets that are closed together; more if the time would not be enough."""
 _WAVES_SHARE = 0.5
 """Part of the time in which the last wave has begun; the rest is for answers."""
+_RETURNS_PER_S = 500.0
+"""How many of the clients that were sent away are asked to come back each second."""
 HANDLER, LIVE = "handler", "live"
 GOING_AWAY = "the server is restarting"
 
@@ -67,10 +69,10 @@ class Connection(Protocol):
     def disconnect(self, code: Code) -> None:
         """Close it because somebody wants that; without waiting."""
 
-    async def go_away(self, code: int, reason: str) -> None:
-        """Close it and wait until that is done."""
+    async def go_away(self, code: int, reason: str, delay_s: float) -> None:
+        """Close it and wait until that is done; its client may come back after so long."""
 
-    def hang_up(self, code: int, reason: str) -> None:
+    def hang_up(self, code: int, reason: str, delay_s: float) -> None:
         """Close it without waiting."""
 
 
@@ -92,7 +94,12 @@ class _End:
 
 
 class Connections:
-    """The open sockets of one engine."""
+    """The open sockets of one engine.
+
+    When they are all closed, their clients go to the other processes, of which each can
+    greet so many a second. So each is told when to come back: `_RETURNS_PER_S` a second,
+    evenly, and the last after the setting ``reconnect_spread_s`` at most.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -233,13 +240,17 @@ class Connections:
             random.shuffle(leaving)
             waves = max(1, int(timeout_s * _WAVES_SHARE / _WAVE_S))
             size = max(_WAVE_LEAST, -(-len(leaving) // waves))
+            returns = self._returns(leaving, loop.time())
             tasks = []
             for begin in range(0, len(leaving), size):
                 if begin:
                     await asyncio.sleep(_WAVE_S)
+                now = loop.time()
                 tasks += [
-                    asyncio.create_task(each.go_away(WSCloseCode.GOING_AWAY, GOING_AWAY))
-                    for each in leaving[begin : begin + size]
+                    asyncio.create_task(
+                        each.go_away(WSCloseCode.GOING_AWAY, GOING_AWAY, max(0, at - now))
+                    )
+                    for each, at in returns[begin : begin + size]
                 ]
             _, late = await asyncio.wait(tasks, timeout=max(0, until - loop.time()))
             self.hang_up()
@@ -251,8 +262,18 @@ class Connections:
     def hang_up(self) -> None:
         """Close every socket with 1001 now."""
         self._is_draining = True
-        for connection in list(self._open):
-            connection.hang_up(WSCloseCode.GOING_AWAY, GOING_AWAY)
+        leaving = list(self._open)
+        random.shuffle(leaving)
+        for connection, after_s in self._returns(leaving, 0):
+            connection.hang_up(WSCloseCode.GOING_AWAY, GOING_AWAY, after_s)
+
+    def _returns(
+        self, leaving: list[Connection], now: float
+    ) -> list[tuple[Connection, float]]:
+        """When each client should be back."""
+        longest_s = self._engine.config.reconnect_spread_s
+        each_s = min(1 / _RETURNS_PER_S, longest_s / max(1, len(leaving)))
+        return [(each, now + i * each_s) for i, each in enumerate(leaving)]
 
 
 def _code_of(event: ControlEvent) -> Code:

@@ -76,7 +76,11 @@ class Gatekeeper:
         self._engine = engine
         self._config = engine.config
         self._clients = Clients(TrustedProxies(engine.config.trusted_proxies))
-        self._authenticator = Authenticator(engine.config.tokenauth_method, engine.orm)
+        self._authenticator = Authenticator(
+            engine.config.tokenauth_method,
+            engine.orm,
+            waiting=engine.config.limits.db_waiting,
+        )
         per_minute = engine.config.limits.auth_failures
         self._failures = Buckets(per_minute, per_minute / 60)
 

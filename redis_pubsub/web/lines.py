@@ -8,6 +8,8 @@ from collections.abc import Callable, Hashable
 
 from aiohttp.http_exceptions import BadHttpMessage
 
+from .redaction import redacted
+
 LOGGERS = ("redis_pubsub.live", "redis_pubsub.websockets", "aiohttp.server", "asyncio")
 PER_PERIOD = 20
 PERIOD_S = 60.0
@@ -42,11 +44,9 @@ class FewOfAKind(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, BadHttpMessage):
-            record.msg, record.args = (
-                f"{record.getMessage()}: {error.message[:100]!r}",
-                (),
-            )
-            # Another filter may have made a text of it already.
+            quoted = redacted(error.message)[:100]
+            record.msg, record.args = f"{record.getMessage()}: {quoted!r}", ()
+            # Somebody before may have written the traceback down already.
             record.exc_info = record.exc_text = None
         kind = (record.pathname, record.lineno, type(error), _origin_of(error))
         now = time.monotonic()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import struct
 
 
 class Proxy:
@@ -11,6 +13,7 @@ class Proxy:
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self._writers: set[asyncio.StreamWriter] = set()
         self._is_passing = asyncio.Event()
         self._is_passing.set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -40,12 +43,25 @@ class Proxy:
         """Bring nothing more to those who have subscribed by now."""
         self._muted |= self._subscribers
 
+    def leave_behind(self, path: str, *, reset: bool = False) -> None:
+        """Whoever has subscribed stays where it is; all others are sent to another Redis.
+        With ``reset`` their connections end with an error, as those of a dead host do."""
+        self._path = path
+        for writer in self._writers - self._subscribers:
+            if reset:
+                there = writer.get_extra_info("socket")
+                there.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                )
+            writer.transport.abort()
+
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self._writers.add(writer)
         from_redis, to_redis = await asyncio.open_unix_connection(self._path)
         try:
             async with asyncio.TaskGroup() as group:
@@ -59,6 +75,7 @@ class Proxy:
                 with contextlib.suppress(OSError):
                     await each.wait_closed()
             self._tasks.discard(task)
+            self._writers.discard(writer)
 
     async def _pass(
         self,

@@ -46,7 +46,7 @@ def test_a_silence_is_probed_and_an_echo_ends_it():
     assert clocks.step(1.5).act is Act.WAIT and clocks.step(1.5).wait_s == 0.5
 
     assert clocks.step(2.0).act is Act.PROBE
-    clocks.published()
+    clocks.published(clocks.probe)
     clocks.proved(2.1)
 
     assert clocks.step(4.0).act is Act.WAIT
@@ -61,7 +61,7 @@ def test_a_probe_without_echo_ends_the_connection(is_published):
     clocks = liveness()
     clocks.step(2.0)
     if is_published:
-        clocks.published()
+        clocks.published(clocks.probe)
     assert clocks.step(3.9).act is Act.WAIT
 
     step = clocks.step(4.0)
@@ -99,6 +99,77 @@ def test_confirmations_alone_do_not_end_the_backoff():
     clocks.proved(13.1)
 
     assert [clocks.step(now).act for now in (15.1, 17.1)] == [Act.PROBE, Act.ABORT]
+
+
+def test_an_answer_without_the_echo_ends_the_connection_at_once():
+    """What was asked after Redis took the probe is answered, the probe is not there: there
+    is nothing to wait for."""
+    clocks = liveness()
+    clocks.step(2.0)
+    clocks.published(clocks.probe)
+
+    clocks.heard(2.1)
+    clocks.passed_by()
+
+    step = clocks.step(2.1)
+    assert step.act is Act.ABORT and not step.is_down
+
+
+def test_an_answer_after_the_echo_says_nothing():
+    """The usual case, and that of an answer to a question of the probe before."""
+    clocks = liveness()
+    clocks.step(2.0)
+    clocks.published(clocks.probe)
+    clocks.proved(2.1)
+    clocks.passed_by()
+    assert clocks.step(4.1).act is Act.PROBE
+
+    clocks.published(clocks.probe - 1)
+    clocks.passed_by()
+
+    assert clocks.step(4.2).act is Act.WAIT
+
+
+def test_answers_give_a_probe_time_and_do_not_replace_it():
+    """Clients that come and go make Redis answer all the time: the probe is sent when it is
+    due, and waited for as long as Redis speaks."""
+    clocks = liveness()
+    for now in (0.5, 1.0, 1.5):
+        clocks.heard(now)
+    assert clocks.step(2.0).act is Act.PROBE
+
+    clocks.heard(3.5)
+
+    assert clocks.step(4.0).act is Act.WAIT
+    assert clocks.step(5.5).act is Act.ABORT
+
+
+def test_a_probe_that_redis_does_not_take_is_tried_again_while_it_answers():
+    """The connection is not to blame for a pool that is used up."""
+    clocks = liveness()
+    clocks.step(2.0)
+    clocks.refused(clocks.probe)
+
+    clocks.heard(2.5)
+
+    assert clocks.step(4.0).act is Act.WAIT
+    assert clocks.step(4.5).act is Act.PROBE
+
+
+def test_probes_that_are_passed_by_again_and_again_do_not_come_faster():
+    """Behind something that lets no message through the verdict is there at once, each
+    time: the pauses between probes stay."""
+    clocks, probes, now = liveness(), [], 0.0
+    while now < 100:
+        step = clocks.step(now)
+        if step.act is Act.PROBE:
+            probes.append(now)
+            clocks.published(clocks.probe)
+            clocks.passed_by()
+        else:
+            now += step.wait_s
+
+    assert min(after - before for before, after in itertools.pairwise(probes)) >= 2.0
 
 
 def test_a_process_that_stood_still_does_not_blame_redis():
@@ -278,6 +349,31 @@ async def test_an_answer_that_nobody_waits_for_any_more_is_nobody_elses(
             assert [message.payload for message in found.messages] == [other]
 
 
+async def test_a_server_that_was_left_behind_is_noticed(
+    own_server, redis_server, listening, until
+):
+    """It lives, answers each SUBSCRIBE, and nobody publishes there any more; however many
+    clients come and go meanwhile."""
+    async with Proxy(str(own_server.path)) as proxy:
+        broker, inbox, metrics = await listening(proxy.url, probe_s=1.0)
+        proxy.leave_behind(str(redis_server.path))
+        coming = asyncio.create_task(_come_and_go(broker))
+
+        await until(lambda: "news" in inbox.again)
+
+        coming.cancel()
+        assert metrics["probes_unanswered"] == 1 and metrics["probes_failed"] == 0
+        await broker.publish([draft(1)])
+        assert [m.payload for m in await inbox.wait_for(1)] == [1]
+
+
+async def _come_and_go(broker):
+    while True:
+        await broker.subscribe("visit")
+        await broker.unsubscribe("visit")
+        await asyncio.sleep(0.02)
+
+
 async def test_a_pause_of_our_own_is_no_silence(own_server, listening, until):
     """A broker that was asked to pause reads nothing, and blames nobody."""
     broker, inbox, metrics = await listening(own_server.url)
@@ -301,3 +397,18 @@ async def test_closing_does_not_wait_for_a_server_that_stopped(own_server, liste
             await broker.close()
     finally:
         os.kill(own_server.pid, signal.SIGCONT)
+
+
+async def test_a_probe_survives_a_pooled_connection_that_was_reset(
+    own_server, redis_server, listening, until
+):
+    """After a failover the connections for commands are dead as well, and the first one
+    that is used says so: that is no reason to wait for another interval."""
+    async with Proxy(str(own_server.path)) as proxy:
+        broker, inbox, metrics = await listening(proxy.url, probe_s=1.0)
+        await broker.publish([draft(1)])
+        proxy.leave_behind(str(redis_server.path), reset=True)
+
+        await until(lambda: "news" in inbox.again)
+
+        assert metrics["probes_unanswered"] == 1 and metrics["probes_failed"] == 0

@@ -283,6 +283,37 @@ for (const code of [3500, 3503, 3999, 4500, 4999]) {
   });
 }
 
+test("a server that stops says when to come back, and jitter is added", async () => {
+  world.random = LONGEST;
+  await world.connected();
+  await world.socket.lose(3001, "shutdown; reconnect in 1.8 s");
+  assert.equal(await untilNextSocket(), 1800 + 500);
+});
+
+test("what a server asks for is bounded by maxDelay", async () => {
+  world.random = 0;
+  await world.connected({ maxDelay: 3000 });
+  await world.socket.lose(3001, "shutdown; reconnect in 86400.0 s");
+  assert.equal(await untilNextSocket(), 3000 + 100);
+});
+
+for (const reason of ["reconnect in 5 s or so", "reconnect in a week s", "reconnect in 1.2.3 s"]) {
+  test(`"${reason}" is no time`, async () => {
+    world.random = 0;
+    await world.connected();
+    await world.socket.lose(3001, reason);
+    assert.equal(await untilNextSocket(), 100);
+  });
+}
+
+test("who looks at the page does not wait for the time a server asked for", async () => {
+  await world.connected();
+  await world.socket.lose(3001, "shutdown; reconnect in 15.0 s");
+  await world.page.turn("visible");
+  await pass(20);
+  assert.equal(world.sockets.length, 2);
+});
+
 test("a close without a code of the protocol is a closed transport", async () => {
   const live = await world.connected();
   const states = heard(live, "state");

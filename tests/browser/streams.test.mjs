@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, test } from "node:test";
 
-import { World, heard, outcome, pass, settle } from "./fakes.mjs";
+import { FakeEventSource, World, heard, outcome, pass, settle } from "./fakes.mjs";
 
 let world;
 beforeEach(() => (world = new World()));
@@ -125,6 +125,18 @@ test("a disconnect push is heard as a close is", async () => {
   const other = await world.streaming();
   await world.source.say({ push: { disconnect: { code: 3001, reason: "shutdown" } } });
   assert.equal(other.state, "connecting");
+});
+
+test("a stream's last push says when to come back, as a close does", async () => {
+  world.random = 0;
+  await world.streaming();
+  const before = FakeEventSource.all.length;
+  const reason = "shutdown; reconnect in 2.0 s";
+  await world.source.say({ push: { disconnect: { code: 3001, reason } } });
+  await pass(2000);
+  assert.equal(FakeEventSource.all.length, before);
+  await pass(200);
+  assert.equal(FakeEventSource.all.length, before + 1);
 });
 
 test("disconnect closes the event source and aborts the POST under way", async () => {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -24,7 +25,7 @@ from .stand import Databases, databases
 def main() -> int:
     options = _options()
     pace.factor = scenarios.LENGTH["short" if options.short else "full"]
-    scenarios.ROLLS = 1 if options.short else 3
+    pace.patience = options.patience
     results: dict[str, Any] = {}
     if options.results.exists():
         results = json.loads(options.results.read_text())
@@ -62,7 +63,7 @@ def _compare(home: Path, bases: Databases) -> dict[str, Any]:
             scenario = SCENARIOS[name]
             if stand_class is CoreStand and name == "R1":
                 # This layer subscribes to nothing: it waits in blocking reads.
-                scenario = replace(scenario, fault=scenarios.kill_connections)
+                scenario = replace(scenario, fault=scenarios.cut_connections)
             layer = stand_class.layer.split(".")[1]
             verdict, _ = run(
                 scenario, home / f"{name}-{layer}", bases, stand_class=stand_class
@@ -89,7 +90,8 @@ def _all_seeds(
                 after_s=max(length_s, scenario.heal_s),
             )
             wrong = complaints(scenario, verdict) + problems
-            found["runs"].append(verdict.as_dict())
+            load = round(os.getloadavg()[0], 1)
+            found["runs"].append({**verdict.as_dict(), "load": load})
             found["complaints"] += wrong
             _say(name, "", verdict, wrong or "ok", began)
     else:
@@ -125,6 +127,7 @@ def _options() -> Any:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(SCENARIOS))
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--short", action="store_true")
+    parser.add_argument("--patience", type=float, default=1.0, metavar="FACTOR")
     parser.add_argument("--no-twins", action="store_true")
     parser.add_argument("--twins-only", action="store_true")
     parser.add_argument("--channels", action="store_true")

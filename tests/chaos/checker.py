@@ -17,6 +17,7 @@ class Verdict:
 
     Attributes:
         committed: Rows in the table.
+        fault_s: How long the fault lasted.
         delivered: Rows given to clients.
         lost: Committed rows of a client's channel that it neither got nor, having been told
             that it missed something, loaded.
@@ -35,7 +36,8 @@ class Verdict:
         slowest_s: Longest time between a commit and its arrival, told or delivered.
         pause_s: Longest time without any delivery to one client while rows were written.
         codes: Close codes that clients saw, of connections they did not cut themselves.
-        http_errors: Requests to the site that got no answer, or an error.
+        http_errors: Requests to the site that got no answer, or an error, since the writer
+            began; before that everybody arrives at once.
         http_failures: When after the begin of the fault, and the status, 0 for no answer.
         not_ready_s: How long ``/readyz`` was seen red, over all.
         red_after_s: From the begin of the fault to the first red; ``None`` if never.
@@ -44,6 +46,7 @@ class Verdict:
     """
 
     committed: int = 0
+    fault_s: float = 0.0
     delivered: int = 0
     lost: int = 0
     phantom: int = 0
@@ -110,6 +113,7 @@ class Checker:
         self._over: dict[str, float] = {}
         self._commit: dict[str, float] = {}
         self._read_transactions(transactions, is_strict)
+        self._since = min(self._begin.values(), default=float("-inf"))
         self._heard: dict[tuple[int, str], _Heard] = defaultdict(_Heard)
         self._at: dict[tuple[str, str, int], str] = {}
         self._last: dict[int, float] = {}
@@ -121,6 +125,7 @@ class Checker:
     def verdict(self) -> Verdict:
         verdict = self._verdict
         verdict.committed = len(self._table)
+        verdict.fault_s = round(self._fault[1] - self._fault[0], 2)
         verdict.unlogged = len(self._table.keys() - self._begin.keys())
         verdict.codes = dict(self._codes)
         self._complete()
@@ -159,6 +164,8 @@ class Checker:
                 self._red_at = began
                 if self._verdict.red_after_s is None and began >= self._fault[0]:
                     self._verdict.red_after_s = round(began - self._fault[0], 2)
+            return
+        if began < self._since:
             return
         self._verdict.http_requests += 1
         if status != 200:

@@ -59,13 +59,24 @@ def _twin(found: dict[str, Any]) -> str:
     return f"{', '.join(twin['off'])}: {', '.join(harm) or 'none'}"
 
 
+def _circumstances(results: dict[str, Any]) -> str:
+    """How often, and how busy the machine was: healing takes longer on a busy one."""
+    runs = [found["runs"] for found in results.values() if found.get("runs")]
+    seeds = sorted({len(each) for each in runs})
+    loads = [run["load"] for each in runs for run in each if "load" in run]
+    said = f"Seeds: {' or '.join(map(str, seeds))} each."
+    if loads:
+        said += f" Load of the machine meanwhile: {min(loads)} to {max(loads)}."
+    return f"\n{said}\n"
+
+
 def page(results: dict[str, Any]) -> str:
     ours = [
         [f"{name}: {found['title']}", *figures(_sum(found["runs"])), _twin(found)]
         for name, found in sorted(results.items())
         if name != "channels" and found.get("runs")
     ]
-    parts = [table(ours, HEAD, "24 7 8 7 7 7 6 7 10 17")]
+    parts = [table(ours, HEAD, "24 7 8 7 7 7 6 7 10 17"), _circumstances(results)]
     theirs = results.get("channels", {})
     if "skipped" not in theirs and theirs:
         rows = []

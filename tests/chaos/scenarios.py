@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import time
@@ -50,13 +51,24 @@ LENGTH = {"full": 1.0, "short": 0.35}
 
 
 class Pace:
-    """How long things take in this run."""
+    """How long things take in this run.
 
-    def __init__(self, factor: float = 1.0) -> None:
-        self.factor = factor
+    Attributes:
+        factor: How long faults last, of what they last in the full form.
+        patience: How much longer healing may take: what is measured alone on a machine is
+            not what it takes beside other tests.
+    """
+
+    def __init__(self) -> None:
+        self.factor = 1.0
+        self.patience = 1.0
 
 
 pace = Pace()
+
+ALL_LOAD_S = 8.0
+"""How soon all is well where every client has to load its state: on a quiet machine two or
+three seconds, on one that is busy with something else more."""
 
 
 def wait(seconds: float) -> None:
@@ -78,12 +90,25 @@ def kill_subscribers(stand: Stand) -> None:
         wait(1)
 
 
-def kill_connections(stand: Stand) -> None:
+def cut_connections(stand: Stand) -> None:
     redis = stand.redis()
     for _ in times(8):
         redis.client_kill_filter(_type="pubsub")
         redis.client_kill_filter(_type="normal", skipme=True)
         wait(1)
+
+
+def refuse_connections(stand: Stand) -> None:
+    """Cut, and refused for as long as some rows take to be saved: with luck a connection is
+    back before the next one."""
+    redis = stand.redis()
+    for _ in times(8):
+        redis.config_set("maxclients", 1)
+        redis.client_kill_filter(_type="pubsub")
+        redis.client_kill_filter(_type="normal", skipme=True)
+        wait(0.3)
+        redis.config_set("maxclients", 1000)
+        wait(0.7)
 
 
 def overrun(stand: Stand) -> None:
@@ -145,11 +170,31 @@ def fill(stand: Stand) -> None:
 
 
 def fail_over(stand: Stand) -> None:
+    """The replica lacks what the master said last, as one may that is behind."""
     replica = stand.redis(1)
+    replica.replicaof("127.0.0.1", "1")
+    wait(1)
     stand.servers[0].kill()
     wait(1)
     replica.replicaof("NO", "ONE")
     stand.aim(1)
+
+
+def lose_master(stand: Stand) -> None:
+    """Until the sentinels have promoted the replica; the rest is ours."""
+    stand.servers[0].kill()
+    stand.sentinels.wait_for_master(stand.replica_port)
+
+
+def retire_master(stand: Stand) -> None:
+    """Until the old master is a replica; it takes messages for some seconds more after
+    there is a new one."""
+    stand.sentinels.fail_over()
+    stand.sentinels.wait_for_master(stand.replica_port)
+    end = time.monotonic() + 30
+    while stand.redis().info("replication")["role"] != "slave":
+        assert time.monotonic() < end, "the old master stays one"
+        wait(0.1)
 
 
 def detach(stand: Stand) -> None:
@@ -174,20 +219,17 @@ def kill_workers(stand: Stand) -> None:
         wait(2.5)
 
 
-def roll(stand: Stand) -> None:
+def roll(stand: Stand, count: int = 3) -> None:
     """New workers for old, again and again."""
-    for _ in times(3 * ROLLS):
+    for _ in times(count):
         before = set(stand.workers())
         stand.site.send(signal.SIGHUP)
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while before & set(stand.workers()):
             assert time.monotonic() < end, "the old workers do not end"
             wait(0.1)
-        # gunicorn ends the old ones before the new ones are up.
+        # Those that end have waited for the new ones, and not for ever.
         urllib.request.urlopen(f"http://127.0.0.1:{stand.port}/", timeout=20).close()
-
-
-ROLLS = 1
 
 
 def restart_site(stand: Stand) -> None:
@@ -262,6 +304,7 @@ SCENARIOS: dict[str, Scenario] = {
         "Redis is killed, and comes back empty after 1.5 s",
         lose_everything,
         off=("repair",),
+        heal_s=ALL_LOAD_S,
         harm=("lost", "gaps"),
     ),
     "R6-aof": Scenario(
@@ -278,20 +321,33 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "R8": Scenario("Redis is full for 3 s", fill, off=("outbox",)),
     "F1": Scenario(
-        "Redis is killed, a replica takes over",
+        "Redis is killed, a replica that lacks its last second takes over",
         fail_over,
         Plan(proxied=True, replica=True),
-        # Either would do: whoever is told of the other epoch loads what was not published.
-        off=("outbox", "repair"),
+        # Either would do: the other epoch, or that clients are ahead of the history.
+        off=("generation", "repair"),
+        heal_s=ALL_LOAD_S,
     ),
     "R11": Scenario(
         "A replica takes over, subscriptions stay with the old master",
         detach,
         Plan(proxied=True, replica=True),
         off=("probe",),
-        # Two intervals of the probe, a third if the first one meets a connection that was
-        # reset, and then all clients load their state.
-        heal_s=10.0,
+        # Of these two seconds are silence, until a probe is sent.
+        heal_s=ALL_LOAD_S,
+    ),
+    "R11-sentinel": Scenario(
+        "With Sentinel the master is killed",
+        lose_master,
+        Plan(sentinel=True),
+        off=("sentinel",),
+        heal_s=ALL_LOAD_S,
+    ),
+    "R10": Scenario(
+        "With Sentinel another master is chosen, the old one lives",
+        retire_master,
+        Plan(sentinel=True),
+        off=("sentinel",),
     ),
     "W1": Scenario(
         "A worker is killed, every 2.5 s",
@@ -304,6 +360,11 @@ SCENARIOS: dict[str, Scenario] = {
         "SIGHUP: new workers for old, again and again",
         roll,
         off=("history",),
+        codes=("3001",),
+    ),
+    "W2x10": Scenario(
+        "Ten rolling restarts in a row",
+        functools.partial(roll, count=10),
         codes=("3001",),
     ),
     "W2-term": Scenario(
@@ -349,10 +410,9 @@ SCENARIOS: dict[str, Scenario] = {
         harm=("repeated",),
     ),
     "R2": Scenario(
-        "Redis cuts every connection, each second",
-        kill_connections,
-        off=("repair",),
-        harm=("lost", "gaps"),
+        "Redis cuts every connection and lets nobody in for 0.3 s, each second",
+        refuse_connections,
+        off=("outbox",),
     ),
     "D5": Scenario(
         "PostgreSQL is killed and restarted",
@@ -399,8 +459,9 @@ def complaints(scenario: Scenario, verdict: Verdict) -> list[str]:
         for name in MUST_BE_ZERO
         if getattr(verdict, name)
     ]
-    if verdict.heal_s is None or verdict.heal_s > scenario.heal_s:
-        found.append(f"healed after {verdict.heal_s} s, not {scenario.heal_s}")
+    longest_s = scenario.heal_s * pace.patience
+    if verdict.heal_s is None or verdict.heal_s > longest_s:
+        found.append(f"healed after {verdict.heal_s} s, not {longest_s}")
     odd = {c: n for c, n in verdict.codes.items() if c not in scenario.codes}
     if odd:
         found.append(f"close codes: {odd}")

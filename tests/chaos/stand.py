@@ -20,6 +20,7 @@ from redis import Redis
 
 from redis_pubsub.testing import RedisServer
 from tests.processes import ROOT, Process, free_port
+from tests.sentinels import Sentinels
 from tests.services import Database, has_postgres, postgres, postgres_again
 
 from .checker import Checker, Verdict
@@ -44,6 +45,7 @@ class Plan:
         writer_env: Environment of the writer alone; ``relay_env`` of the relays.
         proxied: A fault proxy is between everybody and Redis.
         replica: A second Redis follows the first.
+        sentinel: It does, and three sentinels watch them; everybody asks those.
         redis: Further arguments of Redis; ``keep`` lets it keep its data.
         held: Share of transactions that stay open for 0.3 s.
     """
@@ -51,6 +53,7 @@ class Plan:
     off: tuple[str, ...] = ()
     proxied: bool = False
     replica: bool = False
+    sentinel: bool = False
     relays: int = 0
     writer_env: dict[str, str] = field(default_factory=dict)
     relay_env: dict[str, str] = field(default_factory=dict)
@@ -197,9 +200,11 @@ class Stand:
         self.database = self._bases.fresh(f"run_{uuid.uuid4().hex[:8]}")
         self._stack.callback(self._bases.drop, self.database)
         self.add_redis(self.redis_port, plan.redis, keep=plan.keep)
-        if plan.replica:
+        if plan.replica or plan.sentinel:
             self._add_replica()
         url = self.servers[0].url
+        if plan.sentinel:
+            url = self._start_sentinels()
         if plan.proxied:
             self._start_proxy()
             url = f"redis://127.0.0.1:{self.proxy_port}/0"
@@ -229,11 +234,20 @@ class Stand:
 
     def _add_replica(self) -> None:
         # Before anybody writes: a master has another replication id once it is followed.
-        self.add_redis(free_port(), ("--replicaof", f"127.0.0.1 {self.redis_port}"))
+        self.replica_port = free_port()
+        follow = ("--replicaof", f"127.0.0.1 {self.redis_port}")
+        self.add_redis(self.replica_port, follow)
         end = time.monotonic() + 10
         while self.redis(1).info("replication")["master_link_status"] != "up":
             assert time.monotonic() < end, "the replica does not follow"
             time.sleep(0.05)
+
+    def _start_sentinels(self) -> str:
+        """The URL by which everybody finds the master."""
+        self.sentinels = self._stack.enter_context(Sentinels(self.home, self.redis_port))
+        if "sentinel" in self.plan.off:
+            return f"redis://127.0.0.1:{self.redis_port}/0"
+        return self.sentinels.url
 
     def redis(self, index: int = 0) -> Any:
         """A connection of our own to one of the Redis servers, past the proxy."""

@@ -152,3 +152,15 @@ def test_one_position_for_two_rows_is_a_fork():
     )
 
     assert verdict.forked == 2
+
+
+def test_requests_fail_from_the_first_transaction_on():
+    """Before it all clients arrive at once, which is no fault's doing."""
+    verdict = check(
+        ["http", "/", 0.5, 0, 10.0, ""],
+        ["http", "/", 1.0, 200, 0.1, ""],
+        ["http", "/", 2.0, 0, 10.0, ""],
+    )
+
+    assert (verdict.http_errors, verdict.http_requests) == (1, 2)
+    assert verdict.http_failures == [[0.5, 0]]

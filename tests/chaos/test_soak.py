@@ -15,7 +15,11 @@ from .clients import Socket
 from .conftest import IS_FULL
 from .stand import Databases, Plan, Stand
 
-pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.chaos,
+    pytest.mark.slow,
+    pytest.mark.timeout(1800 if IS_FULL else 600),
+]
 
 CYCLES = 10_000 if IS_FULL else 1_000
 MESSAGES = 200_000 if IS_FULL else 20_000

@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from redis_pubsub.contrib.live import websocket
+from redis_pubsub.web import connections as connections_module
 from redis_pubsub.web.connections import Connections
 
 from .client import subscribe
@@ -202,6 +203,20 @@ async def test_an_address_for_sockets_says_so(live):
 
 
 # -- shutdown ----------------------------------------------------------------------------
+
+
+@with_database
+async def test_a_process_that_ends_says_when_to_come_back(live, user, monkeypatch):
+    """In the reason, for the protocol has no field for it: text to other clients."""
+    monkeypatch.setattr(connections_module, "_RETURNS_PER_S", 0.5)
+    ada, eve = await live.connect(user), await live.connect()
+
+    await live.engine.part(Connections).drain(5)
+
+    assert sorted([await ada.ended(), await eve.ended()]) == [
+        (3001, "shutdown"),
+        (3001, "shutdown; reconnect in 2.0 s"),
+    ]
 
 
 @with_database

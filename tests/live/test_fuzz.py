@@ -107,7 +107,8 @@ async def server(settings, monkeypatch, caplog):
     monkeypatch.setattr(connecting, "_active_user", lambda pk: USER if pk == "7" else None)
     monkeypatch.setattr(authorize, "_rows", lambda user, channels: {})
     monkeypatch.setattr(personal, "_has_groups", lambda: False)
-    monkeypatch.setattr(standing, "active_users", lambda pks: {"7": USER})
+    for module in (connecting, standing):
+        monkeypatch.setattr(module, "active_users", lambda pks: {"7": USER})
     monkeypatch.setattr(live_subscriptions, "_active", lambda users: [])
 
     @rpc("echo")

@@ -14,6 +14,7 @@ from redis_pubsub.contrib.websockets import socket as socket_module
 from redis_pubsub.contrib.websockets.runner import RedactingAccessLogger
 from redis_pubsub.contrib.websockets.server import make_runner
 from redis_pubsub.models import Channel
+from redis_pubsub.web import connections as connections_module
 from redis_pubsub.web.connections import Connections
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -156,8 +157,42 @@ async def test_a_process_that_ends_says_goodbye_in_waves(serve, until):
     assert codes == [1001] * 90
 
 
-async def test_a_request_on_a_connection_that_was_just_accepted_is_answered(site):
-    """A process that ends has taken it off the queue of those that go on."""
+@pytest.mark.parametrize(
+    ("spread_s", "last_s"), [(20.0, 8.9), (3.0, 3.0), (0, 0)], ids=["rate", "most", "off"]
+)
+async def test_clients_are_told_when_to_come_back(
+    serve, settings, site, monkeypatch, spread_s, last_s
+):
+    """Evenly, so many a second, and the last within the setting; the moments count from the
+    beginning, however long the goodbyes take."""
+    monkeypatch.setattr(connections_module, "_RETURNS_PER_S", 10.0)
+    settings.REDIS_PUBSUB = site | {"reconnect_spread_s": spread_s}
+
+    @websocket("/wait/")
+    async def wait(ws, params, **kwargs):
+        await ws.receive()
+
+    served = await serve(wait)
+    sockets = [await served.connect("/wait/") for _ in range(90)]
+    reasons = [asyncio.create_task(_reason(ws)) for ws in sockets]
+    await served.engine.part(Connections).drain(5)
+
+    said = [await reason for reason in reasons]
+    delays = sorted(float(each.partition("; reconnect in ")[2][:-2] or 0) for each in said)
+    assert all(each.startswith("the server is restarting") for each in said)
+    assert last_s - 1.5 <= delays[-1] <= last_s
+    # Told in the order in which they are wanted back, so the first are wanted at once.
+    assert delays[0] == 0 and delays[45] <= last_s * 0.6
+
+
+async def _reason(ws) -> str:
+    return (await ws.receive()).extra
+
+
+@pytest.mark.parametrize("after_s", [0.02, 0.5])
+async def test_a_request_on_a_connection_that_was_just_accepted_is_answered(site, after_s):
+    """A process that ends has taken it off the queue of those that go on; also where it, or
+    the network, is so busy that the request comes late."""
     runner = make_runner(get_application())
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -166,7 +201,7 @@ async def test_a_request_on_a_connection_that_was_just_accepted_is_answered(site
         await asyncio.sleep(0.01)
 
     cleaning = asyncio.create_task(runner.cleanup())
-    await asyncio.sleep(0.02)
+    await asyncio.sleep(after_s)
     writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
     answer = await asyncio.wait_for(reader.read(), 10)
     await cleaning

@@ -121,6 +121,52 @@ async def test_every_form_of_deployment_serves_sockets_and_pages(
         assert "Traceback" not in server.output
 
 
+async def test_a_workers_clients_are_told_when_to_come_back(env):
+    """P-15: at SIGTERM, each another moment, and all within a fifth of a second for a
+    hundred of them: 500 a second."""
+    port = free_port()
+    with gunicorn("deployment:application", port, env) as server:
+        server.wait_for_port(port)
+        async with client(port) as http:
+            sockets = [await http.ws_connect("/") for _ in range(100)]
+            server.send(signal.SIGTERM)
+            async with asyncio.timeout(15):
+                said = [(await ws.receive()).extra for ws in sockets]
+        assert server.wait() == 0, server.output
+
+    delays = [float(each.partition("; reconnect in ")[2][:-2] or 0) for each in said]
+    assert set(delays) >= {0, 0.1} and max(delays) <= 0.2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody waits")
+async def test_old_workers_serve_until_new_ones_do(env):
+    """SIGHUP: the new worker loads for two seconds, and meanwhile the old one answers new
+    connections. None has to wait; and then it ends."""
+    port = free_port()
+    slow = {**env, "TEST_BOOT_S": "2"}
+    with gunicorn("tests.deployment_slow:application", port, slow) as server:
+        server.wait_for_port(port)
+        async with client(port) as http:
+            old = await _worker(http)
+            server.send(signal.SIGHUP)
+            server.wait_for("Booting worker", times=2)
+            answered = 0
+            while (worker := await _worker(http)) == old:
+                answered += 1
+                await asyncio.sleep(0.05)
+
+            assert answered > 5
+            server.wait_for(f"Worker exiting (pid: {old})")
+            assert await _worker(http) == worker
+        assert server.end() == 0, server.output
+
+
+async def _worker(http):
+    """Who answers a request on a connection of its own."""
+    async with http.get("/no-such-page", headers={"Connection": "close"}) as response:
+        return response.headers["X-Worker"]
+
+
 async def test_a_publish_reaches_the_sockets_of_every_worker(env, publish):
     """P-15: two workers, one message, everybody hears it."""
     port = free_port()

@@ -13,7 +13,8 @@ from django.db import InterfaceError, OperationalError
 from msgspec import Raw
 
 from ...auth import AuthUnavailable, Standing
-from ...auth.standing import digest_of
+from ...auth.lookups import Lookups
+from ...auth.standing import active_users, digest_of
 from ...auth.tickets import is_ticket
 from ...auth.tokens import ExpiredToken, InvalidToken, expiry_of, verify
 from ...codes import Code, Disconnects, Errors
@@ -31,6 +32,7 @@ from .protocol.results import (
 )
 
 if TYPE_CHECKING:
+    from ...engine import Engine
     from .connection import Connection
 
 logger = logging.getLogger("redis_pubsub.live")
@@ -193,7 +195,7 @@ async def identity_of_token(connection: Connection, token: str) -> Identity:
             except InvalidToken:
                 pass
             else:
-                user = await server.engine.orm.run(_active_user, claims.sub)
+                user = await server.engine.part(_Users).get(claims.sub)
                 if user is None or claims.channel:
                     raise Refused(Disconnects.INVALID_TOKEN)
                 standing = Standing(user, digest=digest_of(token))
@@ -273,6 +275,17 @@ def _stand_in(headers: dict[str, str]) -> str:
         if name.lower() == "authorization":
             return value.rpartition(" ")[2]
     return ""
+
+
+class _Users(Lookups):
+    """Active users by primary key as text, for one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        waiting = engine.config.limits.db_waiting
+        super().__init__(engine.orm, self._look_up, active_users, waiting=waiting)
+
+    def _look_up(self, pk: str) -> Any:
+        return _active_user(pk)
 
 
 def _active_user(pk: str) -> Any:

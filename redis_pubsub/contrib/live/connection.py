@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Raw
 
 from ...auth.tokens import Claims
-from ...codes import Code, Disconnects, Unsubscribes
+from ...codes import Code, Disconnects, Unsubscribes, reconnect_in
 from ...frames import Framing
 from ...hub.lossy import DROP, LATEST, Tap
 from ...hub.viewers import Passed, Viewer
@@ -335,9 +335,6 @@ class Connection:
         if heard is None or not heard.is_positioned:
             return
         self.server.engine.metrics.count("insufficient_states")
-        if heard.is_server_side:
-            self.end(Disconnects.INSUFFICIENT_STATE)
-            return
         # No longer fed at once, so that nothing overtakes what it has to read; told a
         # little later, so that not everybody comes back in one moment.
         self.unfeed(channel)
@@ -490,10 +487,10 @@ class Connection:
             self.leave(channel)
         return True
 
-    async def go_away(self, code: int, reason: str) -> None:
+    async def go_away(self, code: int, reason: str, delay_s: float) -> None:
         """See `redis_pubsub.web.connections.Connection`."""
         self._ended = asyncio.Event()
-        self.end(Disconnects.SHUTDOWN)
+        self.end(_shutdown(delay_s))
         await self._ended.wait()
 
     @property
@@ -501,9 +498,14 @@ class Connection:
         """See `redis_pubsub.web.connections.Connection`."""
         return self.line.outlet
 
-    def hang_up(self, code: int, reason: str) -> None:
+    def hang_up(self, code: int, reason: str, delay_s: float) -> None:
         """See `redis_pubsub.web.connections.Connection`."""
         if self.session.ending is None:
-            self.end(Disconnects.SHUTDOWN)
+            self.end(_shutdown(delay_s))
         else:
             self.line.abort()
+
+
+def _shutdown(delay_s: float) -> Code:
+    code = Disconnects.SHUTDOWN
+    return Code(code.code, reconnect_in(code.reason, delay_s))

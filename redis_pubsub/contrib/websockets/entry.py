@@ -109,12 +109,14 @@ def get_runner_factory(
     from ...receivers import load_receivers
     from .discovery import load_handlers
     from .server import make_runner, site_application
+    from .siblings import Siblings
 
     # Each worker finds the same again; what is broken is told before there are any.
     load_handlers()
     load_receivers()
 
     async def application() -> web.AppRunner:
-        return make_runner(site_application(None, static_files=static_files))
+        app = site_application(None, static_files=static_files)
+        return make_runner(app, siblings=Siblings())
 
     return application

@@ -22,11 +22,17 @@ from ...web.lines import FewOfAKind
 from ...web.newcomers import Newcomers
 from ...web.redaction import printable
 from ...web.requests import strict
+from .siblings import Siblings
 
 KEEPALIVE_S = 75.0
 SHUTDOWN_S = 10.0
-ACCEPTED_S = 0.1
+SUCCESSORS_S = 15.0
+"""How long new workers may take to begin, until this one stops to accept anyway. It and
+``drain_s`` together are less than the 30 s after which gunicorn takes a worker for hung."""
+ACCEPTED_S = 2.0
 """How long a connection that was just accepted may take for its request."""
+ACCEPTED_LEAST_S = 0.1
+_LOOK_S = 0.02
 MAX_LINE_BYTES = 65_536
 """Of a request line: that of a stream holds a whole command."""
 
@@ -66,9 +72,10 @@ class Runner(web.AppRunner):
         drain_s: How long sockets may take to close.
         access_log: Where requests are logged; by default gunicorn's access log, if it
             has one.
+        siblings: Workers, for whose younger ones this one goes on at its end.
     """
 
-    __slots__ = ("_drain_s", "_lines", "_newcomers")
+    __slots__ = ("_drain_s", "_lines", "_newcomers", "_siblings")
 
     def __init__(
         self,
@@ -76,6 +83,7 @@ class Runner(web.AppRunner):
         *,
         drain_s: float,
         access_log: logging.Logger | None = None,
+        siblings: Siblings | None = None,
     ) -> None:
         refuse_slow_parser()
         if access_log is None:
@@ -94,6 +102,7 @@ class Runner(web.AppRunner):
         self._drain_s = drain_s
         self._lines: FewOfAKind | None = None
         self._newcomers: Newcomers | None = None
+        self._siblings = siblings
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
@@ -125,20 +134,41 @@ class Runner(web.AppRunner):
         )
         self._newcomers.watch(self.server)
 
+    def _reg_site(self, site: web.BaseSite) -> None:
+        super()._reg_site(site)
+        if self._siblings is not None:
+            self._siblings.serve()
+
     async def cleanup(self) -> None:
-        """Stop to accept, close the sockets, then what aiohttp does."""
+        """Stop to accept, once others do; close the sockets, then what aiohttp does."""
+        if self._siblings is not None:
+            await self._siblings.wait_for_younger(SUCCESSORS_S)
         for site in list(self.sites):
             await site.stop()
         engine = self.app.get(ENGINE)
         if engine is not None:
             await engine.part(Connections).drain(self._drain_s)
-        # No other process sees what this one has taken off the queue of connections.
-        await asyncio.sleep(ACCEPTED_S)
+        await self._hear_accepted()
         if self._newcomers is not None:
             self._newcomers.close()
         await super().cleanup()
         if self._lines is not None:
             self._lines.remove()
+
+    async def _hear_accepted(self) -> None:
+        """No other process sees what this one has taken off the queue of connections, and
+        once aiohttp's shutdown has begun it reads nothing more: a request that is still on
+        its way would wait for the end of all others, and then be dropped."""
+        await asyncio.sleep(ACCEPTED_LEAST_S)
+        for _ in range(round(ACCEPTED_S / _LOOK_S)):
+            if not self._is_new_waited_for():
+                break
+            await asyncio.sleep(_LOOK_S)
+
+    def _is_new_waited_for(self) -> bool:
+        """Whether a connection has not said anything yet."""
+        connections = self.server.connections if self.server is not None else []
+        return any(each._request_count == 0 for each in connections)
 
 
 def refuse_slow_parser() -> None:

@@ -28,6 +28,7 @@ from .handlers import Route
 from .pages import DjangoPages
 from .routes import both_forms
 from .runner import Runner
+from .siblings import Siblings
 
 # A path may hold an encoded line break, which a plain `.*` would not match.
 _EVERY_PATH = r"/{path_info:(?s:.*)}"
@@ -98,14 +99,18 @@ def site_application(
 
 
 def make_runner(
-    app: web.Application, *, access_log: logging.Logger | None = None
+    app: web.Application,
+    *,
+    access_log: logging.Logger | None = None,
+    siblings: Siblings | None = None,
 ) -> Runner:
-    """The runner of an application from `site_application`."""
+    """The runner of an application from `site_application`; see `Runner`."""
     config = get_config()
     return Runner(
         app,
         drain_s=config.drain_s,
         access_log=access_log,
+        siblings=siblings,
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import WSCloseCode, web
 from django.core.exceptions import SynchronousOnlyOperation
 
-from ...codes import TRY_AGAIN, Code, Disconnects
+from ...codes import TRY_AGAIN, Code, Disconnects, reconnect_in
 from ...engine import Engine
 from ...exceptions import BrokerUnavailable, InvalidChannelName, PubSubError
 from ...frames import TEXT, frame
@@ -145,19 +145,19 @@ class HandlerConnection:
             self._engine.part(Connections).discard(self)
             self._ended.set()
 
-    async def go_away(self, code: int, reason: str) -> None:
+    async def go_away(self, code: int, reason: str, delay_s: float) -> None:
         """See `Connection`: the client's answer ends the pump, and that the handler."""
-        await self._socket.close(code=code, message=reason)
+        await self._socket.close(code=code, message=reconnect_in(reason, delay_s))
         if self._task is not None:
             self._task.cancel()
         await self._ended.wait()
 
-    def hang_up(self, code: int, reason: str) -> None:
+    def hang_up(self, code: int, reason: str, delay_s: float) -> None:
         """See `Connection`."""
         if self._socket.is_closing:
             self._socket.abort()
         else:
-            self._socket.abandon(code, reason)
+            self._socket.abandon(code, reconnect_in(reason, delay_s))
         if self._task is not None:
             self._task.cancel()
 

@@ -196,7 +196,8 @@ export interface LiveOptions {
   transports?: TransportName[];
   /** Milliseconds; the first wait before a new attempt is below it. Default 500. */
   minDelay?: number;
-  /** Milliseconds; no wait is longer. Default 20,000. */
+  /** Milliseconds; no wait is longer, and none that a server asks for (jitter is added to
+   *  that). Default 20,000. */
   maxDelay?: number;
   /** Milliseconds a connection, or the reply to a command, may take. Default 5,000. */
   timeout?: number;

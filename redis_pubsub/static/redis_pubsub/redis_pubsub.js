@@ -266,10 +266,10 @@ class Retry {
     return !!this.#timer;
   }
 
-  later() {
+  later(afterMs = 0) {
     const { minDelay, maxDelay } = this.#options;
     const longest = Math.min(maxDelay, minDelay * 2 ** this.#attempt++);
-    this.in(Math.max(minDelay / 5, Math.random() * longest));
+    this.in(Math.min(maxDelay, afterMs) + Math.max(minDelay / 5, Math.random() * longest));
   }
 
   in(delay) {
@@ -384,7 +384,7 @@ class EventSourceTransport extends Transport {
     const source = (this.#source = new EventSource(url));
     source.onopen = () => this._opened();
     source.onmessage = ({ data }) => this._received(data);
-    // It would come back by itself, with the old token in its URL.
+    // It would come back by itself, with an old token.
     source.onerror = () => this._ended(0);
   }
 
@@ -856,7 +856,7 @@ class Live extends Emitter {
     else this.#feeds.get(channel)?.push(push);
   }
 
-  // Looks at the clock: timers sleep with the machine and in hidden pages.
+  // By the clock: timers sleep with the machine and in hidden pages.
   #watchSilence() {
     const { ping } = this.#welcome;
     if (!ping) return;
@@ -899,11 +899,12 @@ class Live extends Emitter {
 
   _lost(code, reason, isUrgent = false) {
     const livedMs = this.#state === "connected" ? Date.now() - this.#connectedAt : 0;
-    // What ends at once was no success: a failing server is asked ever less often.
+    // What ends at once was no success: a failing server is asked less often.
     if (livedMs >= this._options.timeout) this.#retry.reset();
     this.#drop();
+    const after = /reconnect in ([\d.]+) s$/.exec(reason)?.[1];
     if (isUrgent) this.#retry.in(0);
-    else this.#retry.later();
+    else this.#retry.later(after * 1000 || 0);
     this.#setState("connecting", code, reason);
   }
 

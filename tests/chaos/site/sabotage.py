@@ -2,10 +2,12 @@
 
 ``CHAOS_OFF``: names of mechanisms, by commas: ``repair`` (holes are neither noticed nor
 filled), ``lock`` (two relays may publish one partition), ``fence`` (and nobody notices),
-``cursor`` (a relay reads on from where it was), ``dedupe`` (each attempt is a new message),
+``generation`` (nobody knows which Redis followed which), ``cursor`` (a relay reads on from
+where it was), ``dedupe`` (each attempt is a new message),
 ``commit`` and ``serving`` (committing processes, and serving ones, leave it to the relays
 to publish; no mechanisms, but what some tests need).
-``history``, ``outbox`` and ``probe`` are settings.
+``history``, ``outbox`` and ``probe`` are settings; without ``sentinel`` the URL is that of
+the first master.
 
 ``CHAOS_DIE``: ``commit:0.02`` kills the process with that probability between a commit and
 its publication; ``publish:0.02`` between a publication and its deletion from the outbox.
@@ -32,7 +34,10 @@ def die(place: str) -> None:
 
 
 def begin() -> None:
-    for name in ("repair", "lock", "fence", "cursor", "dedupe", "commit", "serving"):
+    for name in (
+        *("repair", "generation", "lock", "fence", "cursor", "dedupe"),
+        *("commit", "serving"),
+    ):
         if name in _off:
             globals()[f"_no_{name}"]()
     if _place == "publish":
@@ -45,6 +50,12 @@ def _no_repair() -> None:
     Continuity.take = Continuity._accept  # type: ignore[method-assign]
     Continuity.resubscribed = lambda self, feed: None  # type: ignore[method-assign]
     Continuity._look = lambda self: None  # type: ignore[method-assign]
+
+
+def _no_generation() -> None:
+    from redis_pubsub.broker.commands import Commands
+
+    Commands.read_replication = lambda self, info: None  # type: ignore[method-assign]
 
 
 def _no_lock() -> None:

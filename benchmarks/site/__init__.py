@@ -1,0 +1,1 @@
+"""The Django site that is measured: this package as gunicorn serves it."""
