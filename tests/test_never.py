@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import pickle
 import re
 from pathlib import Path
@@ -30,7 +31,13 @@ PAGES = [
 
 
 def parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(), str(path))
+    # Collecting may write a traceback, for which Python 3.11 parses something as well, and
+    # one inside the other is a SystemError.
+    gc.disable()
+    try:
+        return ast.parse(path.read_text(), str(path))
+    finally:
+        gc.enable()
 
 
 class Bomb:
