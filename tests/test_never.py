@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from redis_pubsub.broker import commands
+from redis_pubsub.broker import scripts
 from redis_pubsub.engine import Control
 from redis_pubsub.exceptions import MalformedMessage
 from redis_pubsub.metrics import Metrics
@@ -111,7 +111,7 @@ def test_asserts_do_no_work():
 def test_scripts_of_redis_are_files_and_never_made():
     """What differs from call to call are keys and arguments."""
     files = {path.read_text() for path in (PACKAGE / "broker").glob("*.lua")}
-    known = [each for each in vars(commands).values() if isinstance(each, commands.Script)]
+    known = [each for each in vars(scripts).values() if isinstance(each, scripts.Script)]
     assert known and all(script.text in files for script in known)
     for path in (PACKAGE / "broker").glob("*.py"):
         for node in ast.walk(parsed(path)):
