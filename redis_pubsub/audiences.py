@@ -254,7 +254,8 @@ class Audiences:
         seen = []
         for message in messages:
             if not isinstance(message, Judged):
-                seen.append(message)
+                if is_for_everybody(self._config, message):
+                    seen.append(message)
                 continue
             label = message.header.model
             if label not in known:
@@ -418,6 +419,15 @@ def published_model(
         return None
     is_listed = label in map(str.lower, config.publishable_models)
     return model if is_listed or issubclass(model, PublishableModel) else None
+
+
+def is_for_everybody(config: Config, message: Message) -> bool:
+    """Whether nothing has to be asked before a message is shown to somebody: it is no
+    snapshot, nor an ordinary message where only judged ones belong."""
+    if message.is_judged:
+        return False
+    is_open = message.header.audience == EVERYONE
+    return is_open or not is_audience_channel(config, message.channel)
 
 
 def is_audience_channel(config: Config, channel: str) -> bool:

@@ -73,7 +73,7 @@ class Control:
         for message in messages:
             try:
                 event = self._decoder.decode(message.raw)
-            except msgspec.MsgspecError:
+            except (msgspec.MsgspecError, UnicodeError, RecursionError):
                 self._metrics.count("malformed_messages")
             else:
                 self._tell(event)

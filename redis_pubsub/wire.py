@@ -22,6 +22,8 @@ NOWHERE = Position("", 0)
 
 _header_encoder = msgspec.json.Encoder()
 _header_decoder = msgspec.json.Decoder(Header)
+_OFFSET_DIGITS = 16
+"""Lua counts to 2 to the 53rd."""
 _SIGNATURE = b',"sig":"'
 
 
@@ -56,8 +58,8 @@ class Envelope:
         if not newline or len(parts) != 4 or parts[0] != VERSION:
             raise MalformedMessage(f"not a version 1 message: {data[:40]!r}")
         try:
-            offset = int(parts[1])
-            if offset < 0:
+            offset = int(parts[1]) if len(parts[1]) <= _OFFSET_DIGITS else -1
+            if not (parts[1].isdigit() and offset >= 0):
                 raise ValueError
             epoch = parts[2].decode("ascii")
         except ValueError:

@@ -22,6 +22,8 @@ OWN = {"scheme": "https", "host": "good.com", "hosts": ["good.com", "*"], "origi
         ("https://evilgood.com", False),
         ("https://sub.good.com", False),
         ("https://good.com@evil.com", False),
+        ("https://good.com\\\\@evil.com", False),
+        ("https://go\tod.com", False),
         ("https://evil.com#good.com", False),
         ("https://good.com/", False),
         ("https://good.com.", False),

@@ -12,7 +12,9 @@ from redis_pubsub.views import TicketView
 def board(request):
     """A page that opens one socket, with a ticket that it brings along."""
     origin = f"{request.scheme}://{request.get_host()}"
-    return render(request, "board.html", {"ticket": issue(request.user, origin=origin)})
+    session = request.session.session_key  # a logout ends what the ticket opens
+    ticket = issue(request.user, origin=origin, session=session)
+    return render(request, "board.html", {"ticket": ticket})
 
 
 # [urls]

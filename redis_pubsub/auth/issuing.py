@@ -35,13 +35,15 @@ class TicketRefused(PubSubError):
             self.headers["Retry-After"] = str(_RETRY_S)
 
 
-def ticket_for(request: HttpRequest, user: Any) -> dict[str, Any]:
-    """A ticket for a user, bound to the page that asked; blocking.
+def ticket_for(request: HttpRequest, user: Any, *, token: str = "") -> dict[str, Any]:
+    """A ticket for a user, bound to the page that asked, and to the session or token by
+    which he is known; blocking.
 
     Args:
         request: Its ``Origin`` decides; where a browser leaves that out, what it says
             instead.
         user: Who was found to be asking.
+        token: By which; without one it was the session, where there is one.
 
     Returns:
         What the view answers with.
@@ -53,11 +55,16 @@ def ticket_for(request: HttpRequest, user: Any) -> dict[str, Any]:
     if user is None or not user.is_authenticated or not user.is_active:
         raise TicketRefused(403, "log in to get a ticket")
     try:
-        ticket = tickets.issue(user, origin=page)
+        session = "" if token else _session_key(request)
+        ticket = tickets.issue(user, origin=page, session=session, token=token)
     except BrokerUnavailable as error:
         logger.error("no ticket could be issued: %s", error)
         raise TicketRefused(503, "try again later") from None
     return {"ticket": ticket, "expires_in": get_config().limits.ticket_s}
+
+
+def _session_key(request: HttpRequest) -> str:
+    return getattr(getattr(request, "session", None), "session_key", None) or ""
 
 
 def _page(request: HttpRequest) -> str:

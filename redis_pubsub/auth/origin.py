@@ -8,11 +8,14 @@ Source: RFC 6455, section 10.2.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from urllib.parse import SplitResult, urlsplit
 
 from django.http.request import validate_host
 
+# `urlsplit` leaves white space out, and takes a backslash for part of a name.
+_plain = re.compile(r"[!-\[\]-~]+")
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
@@ -73,13 +76,17 @@ _LOCAL = [".localhost", "127.0.0.1", "[::1]", "::1"]
 
 
 def _parse(origin: str) -> SplitResult | None:
+    if not _plain.fullmatch(origin):
+        return None
     try:
         parts = urlsplit(origin)
         port = parts.port
     except ValueError:
         return None
     is_bare = not (parts.path or parts.query or parts.fragment or "@" in parts.netloc)
-    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or not is_bare:
+    if parts.scheme not in _DEFAULT_PORTS or not is_bare:
+        return None
+    if not parts.hostname or parts.hostname.startswith("."):
         return None
     return parts if port is None or port > 0 else None
 

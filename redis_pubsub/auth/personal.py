@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import async_to_sync
 from django.apps import apps
+from django.contrib.auth import get_user_model
 from django.utils.module_loading import import_string
 
 from ..addresses import (
@@ -76,6 +77,7 @@ class Personal:
         kind = _class(path)
         self._channels: PersonalChannels = kind()
         self._is_own = kind.channels is not PersonalChannels.channels
+        self._names_groups = kind.groups is not PersonalChannels.groups
         self._orm = orm
         self._has_groups = False
         self._looked_at = float("-inf")
@@ -111,6 +113,16 @@ class Personal:
         if not self._has_groups:
             return []
         return await self._orm.run(lambda: list(self._channels.groups(user)))
+
+    async def groups_by_user(self, pks: Sequence[str]) -> dict[str, set[str]] | None:
+        """The names of many users' groups, by primary key as text; one query.
+
+        Returns:
+            ``None`` where that is the site's own class's to say, or there are no groups.
+        """
+        if not self._has_groups or self._names_groups:
+            return None
+        return await self._orm.run(_groups_by_user, pks)
 
     def _listed(self, user: AbstractBaseUser | None, session_key: str) -> list[str]:
         return list(self._channels.channels(user, session_key))
@@ -156,3 +168,11 @@ def _has_groups() -> bool:
     from django.contrib.auth.models import Group
 
     return Group.objects.exists()
+
+
+def _groups_by_user(pks: Sequence[str]) -> dict[str, set[str]]:
+    users = get_user_model()._default_manager.filter(pk__in=pks, groups__isnull=False)
+    found: dict[str, set[str]] = {}
+    for pk, name in users.values_list("pk", "groups__name"):
+        found.setdefault(str(pk), set()).add(name)
+    return found

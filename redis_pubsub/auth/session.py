@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _EXPIRY_KEY = "_session_expiry"
 """Where Django keeps what ``set_expiry`` was told."""
+_KEY_MAX = 4_096
+"""Characters: what a browser keeps of a cookie, and signed cookies are that long."""
 
 
 class StoredSession(NamedTuple):
@@ -39,6 +41,13 @@ def has_sessions() -> bool:
     return apps.is_installed("django.contrib.sessions") and apps.is_installed(
         "django.contrib.auth"
     )
+
+
+def session_key_of(cookie: str) -> str:
+    """The session key in a cookie's value; ``""`` for what no session can have: bytes that
+    are no text, control characters, more than a browser keeps. No store is asked for it."""
+    is_possible = cookie.isascii() and cookie.isprintable() and len(cookie) <= _KEY_MAX
+    return cookie if is_possible else ""
 
 
 def user_of_session(session_key: str) -> AbstractBaseUser | None:

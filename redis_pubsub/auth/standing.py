@@ -7,6 +7,7 @@ meets it next.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -35,6 +36,15 @@ def digest_of(secret: str) -> str:
     return salted_hmac(_SALT, secret, algorithm="sha256").hexdigest()[:32]
 
 
+def seals_of(user: Any) -> list[str]:
+    """What a new password changes, as a digest; after it what it is with older
+    ``SECRET_KEY``s."""
+    ways = [user.get_session_auth_hash()] if hasattr(user, "get_session_auth_hash") else []
+    if hasattr(user, "get_session_auth_fallback_hash"):
+        ways += user.get_session_auth_fallback_hash()
+    return [hashlib.sha256(way.encode()).hexdigest()[:32] for way in ways] or [""]
+
+
 @dataclass(slots=True)
 class Standing:
     """Who a connection is, and by what right.
@@ -45,8 +55,9 @@ class Standing:
         token: The token that let it in, where its method can say later whether it is
             still good; else ``""``.
         still_good: That method's word; see `redis_pubsub.auth.methods.authtoken_method`.
-        digest: `digest_of` session key or token.
+        digest: `digest_of` session key or token; of a ticket, those it was issued for.
         expires_at: Unix time at which it ends; 0 for never, or not known yet.
+        seal: Of a ticket's user: what his next password changes; ``""`` where none does.
     """
 
     user: AbstractBaseUser
@@ -55,6 +66,7 @@ class Standing:
     still_good: StillGood | None = None
     digest: str = ""
     expires_at: float = 0
+    seal: str = ""
 
     @property
     def user_id(self) -> str:
@@ -78,8 +90,9 @@ class Verdict(NamedTuple):
 def judge(standings: Sequence[Standing]) -> list[Verdict]:
     """Whether each would be let in now. Blocking: call it in a database thread.
 
-    A user who is gone or inactive: 3507, final. A session that has ended, or that a new
-    password has ended: 3005, so that a browser comes back with the session it has by now.
+    A user who is gone or inactive: 3507, final. A session that has ended, or a session or
+    ticket that a new password has ended: 3005, so that a browser comes back with the
+    session it has by now.
     A token that was deleted: 3500, final.
     """
     users = active_users({standing.user_id for standing in standings})
@@ -110,6 +123,8 @@ def _judge_one(
         and (standing.still_good, standing.token) not in good
     ):
         return Verdict(Disconnects.INVALID_TOKEN)
+    if standing.seal and standing.seal not in seals_of(user):
+        return Verdict(Disconnects.EXPIRED)
     if not standing.session_key:
         return Verdict(None, user)
     session = sessions.get(standing.session_key)

@@ -15,7 +15,7 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.contrib.auth import get_user_model
 from django.core import signing
@@ -26,6 +26,7 @@ from ..conf import get_config
 from ..db import Orm
 from ..hooks import hooks
 from .origin import plain_origin
+from .standing import digest_of, seals_of
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -41,7 +42,24 @@ _ticket = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{43}}")
 Take = Callable[[str], Awaitable[bytes | None]]
 
 
-def issue(user: AbstractBaseUser, *, origin: str = "") -> str:
+class Redeemed(NamedTuple):
+    """What a good ticket says.
+
+    Attributes:
+        user: Active, and with the password he had when it was issued.
+        digest: `digest_of` the session key or token by which he asked for it; ``""`` where
+            that was not said.
+        seal: What his next password changes.
+    """
+
+    user: AbstractBaseUser
+    digest: str
+    seal: str
+
+
+def issue(
+    user: AbstractBaseUser, *, origin: str = "", session: str = "", token: str = ""
+) -> str:
     """A ticket with which a client connects as a user, once, within ``limits["ticket_s"]``.
 
     Args:
@@ -49,24 +67,30 @@ def issue(user: AbstractBaseUser, *, origin: str = "") -> str:
         origin: Of the page that will use it, as ``"https://example.com"``; the socket's
             ``Origin`` has to be the same. ``""`` for a client that is no browser, which
             sends none.
+        session: Key of the session that he asks with, ``request.session.session_key``: a
+            logout ends what the ticket has opened. A digest of it is kept.
+        token: Or the token that he asks with: deleting that ends it.
 
     Raises:
         BrokerUnavailable: Redis did not take it.
+        TypeError: Both a session and a token.
         ValueError: The user is not saved, or the origin is none.
         RuntimeError: Called on a running event loop; use `aissue`.
     """
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        ticket, name, note = _make(user, origin)
+        ticket, name, note = _make(user, origin, session, token)
         hooks.put_once(name, note, get_config().limits.ticket_s)
         return ticket
     raise RuntimeError("issue() would block the event loop; write `await aissue(...)` here")
 
 
-async def aissue(user: AbstractBaseUser, *, origin: str = "") -> str:
+async def aissue(
+    user: AbstractBaseUser, *, origin: str = "", session: str = "", token: str = ""
+) -> str:
     """`issue` for coroutines."""
-    ticket, name, note = _make(user, origin)
+    ticket, name, note = _make(user, origin, session, token)
     await hooks.aput_once(name, note, get_config().limits.ticket_s)
     return ticket
 
@@ -78,7 +102,7 @@ def is_ticket(token: str) -> bool:
 
 async def redeem(
     ticket: str, origin: str, *, take: Take, orm: Orm, ttl_s: float
-) -> AbstractBaseUser | None:
+) -> Redeemed | None:
     """The active user of a ticket, which is used up by that; ``None`` if it is not good.
 
     Args:
@@ -100,17 +124,22 @@ async def redeem(
         # Redis ends it in time; this ends a note that somebody has put back.
         oldest = timedelta(seconds=ttl_s + _CLOCKS_S)
         note = signing.loads(stored.decode("ascii"), salt=_SALT, max_age=oldest)
-        of, pk, page, sealed = note
+        of, pk, page, sealed, digest = note
     except (signing.BadSignature, ValueError, TypeError):
         return None
     # Signed, so it is ours; but somebody may have moved it to a ticket of his own.
     if of != name or page != plain_origin(origin):
         return None
-    return await orm.run(_active_user, pk, sealed)
+    user = await orm.run(_active_user, pk, sealed)
+    return None if user is None else Redeemed(user, digest, sealed)
 
 
-def _make(user: AbstractBaseUser, origin: str) -> tuple[str, str, bytes]:
+def _make(
+    user: AbstractBaseUser, origin: str, session: str, token: str
+) -> tuple[str, str, bytes]:
     """A ticket, the name of its note, and the note."""
+    if session and token:
+        raise TypeError("name one of session= and token=")
     if user.pk is None:
         raise ValueError("a ticket is for a user who is saved, not for an anonymous one")
     page = plain_origin(origin)
@@ -118,20 +147,14 @@ def _make(user: AbstractBaseUser, origin: str) -> tuple[str, str, bytes]:
         raise ValueError(f"{origin!r} is no origin; write it as in 'https://example.com'")
     ticket = PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
     name = _name(ticket)
-    note = signing.dumps([name, str(user.pk), page, _seal(user)[0]], salt=_SALT)
+    digest = digest_of(session or token) if session or token else ""
+    seal = seals_of(user)[0]
+    note = signing.dumps([name, str(user.pk), page, seal, digest], salt=_SALT)
     return ticket, name, note.encode("ascii")
 
 
 def _name(ticket: str) -> str:
     return "ticket:" + hashlib.sha256(ticket.encode("ascii")).hexdigest()
-
-
-def _seal(user: Any) -> list[str]:
-    """What a new password changes, and what it is with older ``SECRET_KEY``s."""
-    ways = [user.get_session_auth_hash()] if hasattr(user, "get_session_auth_hash") else []
-    if hasattr(user, "get_session_auth_fallback_hash"):
-        ways += user.get_session_auth_fallback_hash()
-    return [hashlib.sha256(way.encode()).hexdigest()[:32] for way in ways] or [""]
 
 
 def _active_user(pk: str, sealed: str) -> AbstractBaseUser | None:
@@ -141,5 +164,5 @@ def _active_user(pk: str, sealed: str) -> AbstractBaseUser | None:
         return None
     if user is None or not user.is_active:
         return None
-    is_same = any(constant_time_compare(sealed, each) for each in _seal(user))
+    is_same = any(constant_time_compare(sealed, each) for each in seals_of(user))
     return user if is_same else None

@@ -20,7 +20,8 @@ class TicketView(APIView):
 
     def post(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         try:
-            issued = ticket_for(request._request, request.user)
+            token = getattr(request.auth, "key", "")
+            issued = ticket_for(request._request, request.user, token=token)
         except TicketRefused as refusal:
             return Response(
                 {"detail": str(refusal)}, status=refusal.status, headers=refusal.headers

@@ -1,8 +1,8 @@
 """Telling every serving process to look again, or to end something.
 
 The receiving sides are ``engine.control``'s handlers. What is told makes a process look
-again, or end a connection; it never grants anything, since whoever can write to Redis
-could have sent it.
+again, end a connection, or send it a value; it never grants anything, since whoever can
+write to Redis could have sent it.
 """
 
 from __future__ import annotations

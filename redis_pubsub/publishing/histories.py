@@ -8,7 +8,7 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 
-from ..audiences import Audiences
+from ..audiences import Audiences, is_for_everybody
 from ..broker import FORWARD, REVERSE, History, Read
 from ..conf import get_config
 from ..db import Orm
@@ -66,7 +66,7 @@ async def ahistory(
     """`history` for coroutines."""
     read = _read_of(channel, limit, since, reverse)
     found = _messages(channel, since, (await _read([read]))[0])
-    if not any(message.is_judged for message in found):
+    if all(is_for_everybody(get_config(), message) for message in found):
         return found
     return await sync_to_async(_seen_by)(user, found)
 
@@ -115,11 +115,10 @@ def _messages(channel: str, since: Position | None, found: History) -> list[Mess
 
 def _seen_by(user: Any, messages: list[Message]) -> list[Message]:
     """What one user sees of messages, where not everybody sees alike."""
-    if not any(message.is_judged for message in messages):
-        return messages
-    if user is NOBODY:
-        return [message for message in messages if not message.is_judged]
     config = get_config()
+    shown = [message for message in messages if is_for_everybody(config, message)]
+    if user is NOBODY or len(shown) == len(messages):
+        return shown
     orm = Orm(1, 1)
     try:
         audiences = Audiences(config, orm, publisher.metrics)
@@ -131,7 +130,8 @@ def _seen_by(user: Any, messages: list[Message]) -> list[Message]:
 
 def _first(histories: Sequence[History]) -> Message | None:
     tops = (found.messages[0] for found in histories if found.messages)
-    return next((top for top in tops if not top.is_judged), None)
+    config = get_config()
+    return next((top for top in tops if is_for_everybody(config, top)), None)
 
 
 def _blocking(reads: Sequence[Read], name: str) -> list[History]:

@@ -59,6 +59,7 @@ def connect() -> None:
 
     through = Group.permissions.through
     m2m_changed.connect(group_permissions_changed, sender=through, dispatch_uid=_UID)
+    post_save.connect(group_saved, sender=Group, dispatch_uid=_UID)
     pre_delete.connect(group_deleted, sender=Group, dispatch_uid=_UID)
     if apps.is_installed("rest_framework.authtoken"):
         token = apps.get_model("authtoken", "Token")
@@ -170,6 +171,15 @@ def group_permissions_changed(
         _announce_members({"groups__in": pk_set}, using)
     elif action == "pre_clear":
         _announce_members({"groups__permissions": instance.pk}, using)
+
+
+@_never_breaking
+def group_saved(
+    instance: models.Model, created: bool, raw: bool, using: str, **kwargs: Any
+) -> None:
+    """It may have another name, and another group its old one."""
+    if not created and not raw:
+        _announce_members({"groups": instance.pk}, using)
 
 
 @_never_breaking

@@ -45,10 +45,12 @@ class Clients:
             ``""`` where nobody said who the client is: for what comes straight from a
             trusted proxy there is no limit per address, since it may be everybody.
         """
-        address = self.of(request).address
-        if self._proxies.is_trusted(address):
-            return ""
-        return network_of(address)
+        return network_of(self.known_address(self.of(request)))
+
+    def known_address(self, client: Client) -> str:
+        """Where a client is; ``""`` where a proxy that is trusted has not said it: what one
+        does behind it is not to be held against all others."""
+        return "" if self._proxies.is_trusted(client.address) else client.address
 
 
 def network_of(address: str) -> str:

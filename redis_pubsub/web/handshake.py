@@ -13,7 +13,7 @@ from django.db import InterfaceError, OperationalError
 
 from ..auth import Authenticator, AuthUnavailable, Standing, user_of_session
 from ..auth.origin import is_origin_allowed, origin_of_page
-from ..auth.session import has_sessions
+from ..auth.session import has_sessions, session_key_of
 from ..auth.standing import digest_of
 from ..auth.tickets import is_ticket, redeem
 from ..auth.tokens import TOKEN_MAX, expiry_of
@@ -124,10 +124,12 @@ class Gatekeeper:
         token = self._token(request)
         session_key = ""
         if not token and has_sessions():
-            session_key = request.cookies.get(settings.SESSION_COOKIE_NAME, "")
+            cookie = request.cookies.get(settings.SESSION_COOKIE_NAME, "")
+            session_key = session_key_of(cookie)
         client = self._clients.of(request)
         page = self._check_origin(request, uses_cookie=bool(session_key), client=client)
-        return Credentials(token, session_key, page, client.address)
+        address = self._clients.known_address(client)
+        return Credentials(token, session_key, page, address)
 
     async def standing_of(self, credentials: Credentials) -> Standing | None:
         """The active user of a ticket, token or session, and until when; or ``None``.
@@ -192,16 +194,17 @@ class Gatekeeper:
         return Standing(user, session_key=key, digest=digest_of(key))
 
     async def _standing_of_ticket(self, credentials: Credentials) -> Standing | None:
-        user = await redeem(
+        redeemed = await redeem(
             credentials.token,
             credentials.origin,
             take=self._engine.hub.broker.take,
             orm=self._engine.orm,
             ttl_s=self._config.limits.ticket_s,
         )
-        if user is None:
+        if redeemed is None:
             return None
-        return Standing(user, digest=digest_of(credentials.token))
+        digest = redeemed.digest or digest_of(credentials.token)
+        return Standing(redeemed.user, digest=digest, seal=redeemed.seal)
 
     def _token(self, request: web.Request) -> str:
         token = _header_token(request) or _subprotocol_token(request)
@@ -242,10 +245,9 @@ class Gatekeeper:
         if not is_allowed:
             logger.warning(
                 "refused a socket of a page on %r; if it is yours, add it to "
-                'REDIS_PUBSUB["allowed_origins"] (this server is %s://%s)',
+                'REDIS_PUBSUB["allowed_origins"] (this server is %r)',
                 origins[0][:200],
-                scheme,
-                host,
+                f"{scheme}://{host}"[:300],
             )
             raise self._refused("this origin is not allowed")
         return origins[0]

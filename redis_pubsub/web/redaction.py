@@ -25,7 +25,8 @@ LOGGERS = (
     "gunicorn.error",
 )
 """Who may write a request's address, or an error that quotes it."""
-_UNPRINTABLE = dict.fromkeys((*range(32), *range(127, 160)))
+# Control characters, and bytes that were no UTF-8: a log is a text.
+_UNPRINTABLE = dict.fromkeys((*range(32), *range(127, 160), *range(0xD800, 0xE000)))
 _parameter = re.compile(r"([?&])([^=&\s\"]+)=[^&\s\"]*")
 _formatter = logging.Formatter()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from django.utils.translation import gettext
 
-from redis_pubsub import apublish
+from redis_pubsub import ahistory, alast, apublish
 from redis_pubsub.contrib.live.connection import Connection
 from redis_pubsub.exceptions import AudienceRequired
 from redis_pubsub.publishing.control import arefresh
@@ -307,6 +307,23 @@ async def test_what_was_published_past_this_package_is_withheld_there(
     result = await client.result("history", channel="board", limit=10)
     assert datas(result["publications"]) == [PUBLIC]
     assert live.engine.metrics["audience_unjudged"] == 1
+
+
+async def test_views_are_not_shown_what_was_published_past_this_package(
+    serve_live, write, user, settings
+):
+    """Neither with a user nor without one."""
+    await serve_live(channels=STRICT)
+    ours = settings.REDIS_PUBSUB
+    settings.REDIS_PUBSUB = ours | {"channels": {"board": {"history_size": 9}}}
+    await write("a")
+    await apublish("board", {"n": 1}, strict=True)
+    assert (await alast("board")).payload == {"n": 1}
+    settings.REDIS_PUBSUB = ours
+
+    assert [message.payload for message in await ahistory("board", user=user)] == [PUBLIC]
+    assert await ahistory("board") == []
+    assert await alast("board") is None
 
 
 async def test_the_order_of_judged_and_plain_messages_stays(live, write, user):

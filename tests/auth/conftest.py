@@ -18,6 +18,8 @@ CSRF = "c" * 32
 @websocket("/whoami", authenticate=True)
 async def whoami(ws, params, user):
     await ws.send_json({"user": user.username, "params": list(params)})
+    if "wait" in params:
+        await ws.receive()
 
 
 @websocket("/open")

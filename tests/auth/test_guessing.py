@@ -21,6 +21,17 @@ pytestmark = pytest.mark.django_db(transaction=True)
 LIMITED = (429, "too many bad tokens from this address")
 
 
+@pytest.fixture
+def serve_site(serve_site):
+    """Clients on this machine are strangers like any other, unless a test says that they
+    are proxies."""
+
+    async def start(trusted_proxies=(), **values):
+        return await serve_site(trusted_proxies=list(trusted_proxies), **values)
+
+    return start
+
+
 def bearer(token, **headers):
     return {"Authorization": f"Bearer {token}", **headers}
 
@@ -83,7 +94,7 @@ async def test_bad_tickets_are_guesses_too(serve_site):
 
 async def test_others_are_not_refused_with_a_guesser(serve_site, token):
     """By the client's address, as a trusted proxy says it."""
-    served = await serve_site(limits={"auth_failures": 2})
+    served = await serve_site(["127.0.0.1"], limits={"auth_failures": 2})
     guesser, other = {"X-Forwarded-For": "192.0.2.1"}, {"X-Forwarded-For": "192.0.2.2"}
 
     assert (await guess(served, 3, **guesser))[-1] == LIMITED
@@ -92,6 +103,16 @@ async def test_others_are_not_refused_with_a_guesser(serve_site, token):
     assert (await ws.receive_json())["user"] == "ada"
     twisted = {"X-Forwarded-For": "192.0.2.9, 192.0.2.1"}
     assert (await guess(served, 1, **twisted)) == [LIMITED]
+
+
+async def test_a_proxy_that_names_nobody_is_not_locked_out(serve_site, token):
+    """It may be everybody: one guesser behind it would keep all others out."""
+    served = await serve_site(["127.0.0.1"], limits={"auth_failures": 2})
+
+    assert await guess(served, 5) == [(403, "invalid token")] * 5
+
+    ws = await served.connect("/whoami", headers=bearer(token))
+    assert (await ws.receive_json())["user"] == "ada"
 
 
 async def test_an_untrusted_peer_cannot_choose_its_address(serve_site):

@@ -228,7 +228,8 @@ async def test_redis_holds_no_ticket_and_believes_none_that_is_put_there(
     real = await aissue(user)
     made = tickets.PREFIX + "A" * 43
     name = tickets._name(made)
-    forged = signing.dumps([name, str(user.pk), "", "x"], key="a", salt=tickets._SALT)
+    note = [name, str(user.pk), "", "x", ""]
+    forged = signing.dumps(note, key="a", salt=tickets._SALT)
     with redis.Redis(unix_socket_path=str(redis_server.path)) as client:
         [key] = client.keys(f"{prefix}:once:*")
         note = client.get(key)
@@ -313,3 +314,27 @@ async def test_a_ticket_is_made_for_somebody(user, site):
         await aissue(user, origin="example.com")
     with pytest.raises(RuntimeError, match="aissue"):
         issue(user)
+
+
+@pytest.mark.parametrize("way", ["session", "token"])
+async def test_both_views_tie_a_ticket_to_what_it_was_asked_with(
+    served, browser, client, token, user, way
+):
+    """What it opened ends with the session, or with the token."""
+    if way == "session":
+        path, headers = "/pubsub/ticket/", {**browser, "Origin": served.url}
+    else:
+        path, headers = "/api/ticket/", {"Authorization": f"Token {token}"}
+    response = await served.http.post(served.url + path, headers=headers)
+    ticket = (await response.json())["ticket"]
+    origin = {"origin": served.url} if way == "session" else {}
+    ws = await served.connect("/whoami?wait=1&ticket=" + ticket, **origin)
+    await ws.receive_json()
+
+    if way == "session":
+        await sync_to_async(client.logout)()
+    else:
+        await user.auth_token.adelete()
+
+    message = await ws.receive(timeout=10)
+    assert message.data == {"session": 3503, "token": 3500}[way]

@@ -12,7 +12,7 @@ import subprocess
 import pytest
 import redis.asyncio
 
-from redis_pubsub.broker import open_broker
+from redis_pubsub.broker import Read, open_broker
 from redis_pubsub.broker.dialing import connect
 from redis_pubsub.broker.liveness import SILENT_INTERVALS, Act, Liveness
 from redis_pubsub.metrics import Metrics
@@ -323,6 +323,30 @@ async def test_a_connection_that_alone_went_mute_is_noticed(own_server, listenin
         assert metrics["probes_unanswered"] == 1 and metrics["probes_failed"] == 0
         await broker.publish([draft(1)])
         assert [m.payload for m in await inbox.wait_for(1)] == [1]
+
+
+async def test_an_answer_that_nobody_waits_for_any_more_is_nobody_elses(
+    own_server, listening
+):
+    """Reads that were given up while their answers were under way, at every moment: what
+    comes late is never taken for the answer to another question."""
+    async with Proxy(str(own_server.path)) as proxy:
+        broker, _, _ = await listening(proxy.url)
+        for n in range(20):
+            await broker.publish([draft(n, f"room{n}")])
+
+        for n in range(40):
+            wish = Read(f"room{n % 20}", since=0, limit=10)
+            asked = asyncio.create_task(broker.read([wish]))
+            proxy.hang()
+            for _ in range(n % 8):
+                await asyncio.sleep(0)
+            asked.cancel()
+            proxy.heal()
+            other = (n + 7) % 20
+            (found,) = await broker.read([Read(f"room{other}", since=0, limit=10)])
+            assert [message.payload for message in found.messages] == [other]
+            await asyncio.gather(asked, return_exceptions=True)
 
 
 async def test_a_server_that_was_left_behind_is_noticed(

@@ -147,6 +147,34 @@ async def test_a_new_group_is_heard_without_a_new_connection(live, user, until):
     assert (await client.push("unsubscribe", channel))["code"] == 2000
 
 
+async def test_a_group_that_is_renamed_takes_its_members_along(live, user):
+    """Another group may have the old name tomorrow."""
+    editors = await Group.objects.acreate(name="editors")
+    await user.groups.aadd(editors)
+    client = await live.connect(user)
+
+    editors.name = "authors"
+    await editors.asave()
+
+    push = await client.push("unsubscribe", group_channel("editors"))
+    assert push["code"] == 2000
+    await client.push("subscribe", group_channel("authors"))
+
+
+async def test_the_rounds_find_a_membership_that_sql_has_ended(serve_live, user):
+    """Also where no signal told anybody."""
+    live = await serve_live(limits={"recheck_s": 1})
+    through = user.groups.through
+    editors = await Group.objects.acreate(name="editors")
+    await user.groups.aadd(editors)
+    client = await live.connect(user)
+
+    await sync_to_async(through.objects.all()._raw_delete)(through.objects.db)
+
+    push = await client.push("unsubscribe", group_channel("editors"))
+    assert push["code"] == 2000
+
+
 class TeamChannels(PersonalChannels):
     """A site's own class."""
 

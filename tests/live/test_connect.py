@@ -227,3 +227,24 @@ async def test_a_database_that_is_away_is_a_temporary_error(
     monkeypatch.undo()
     if way == "own":
         await client.result("connect", token=tokens[way])
+
+
+async def test_a_connection_that_failed_halfway_is_nobody_elses(
+    live, user, other_user, monkeypatch
+):
+    """What is remembered of it is the first user's: his place, and what he may see."""
+    failures = [OperationalError("gone")]
+    own_channels = connecting.own_channels
+
+    async def fails_once(connection):
+        if failures:
+            raise failures.pop()
+        return await own_channels(connection)
+
+    monkeypatch.setattr(connecting, "own_channels", fails_once)
+    client = await live.open()
+    assert await client.error("connect", token=connection_token(user)) == 100
+
+    await client.say({"connect": {"token": connection_token(other_user)}})
+
+    assert (await client.ended())[0] == 3500

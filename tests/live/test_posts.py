@@ -7,6 +7,8 @@ from urllib.parse import quote
 
 import pytest
 
+from redis_pubsub.contrib.live import emulation
+
 from .raw import Raw
 from .stream import CONNECT, open_stream
 
@@ -209,3 +211,31 @@ async def test_pages_of_allowed_origins_may_read(serve_live):
         assert raw.status == 403
         assert "access-control-allow-origin" not in raw.headers
         raw.close()
+
+
+@pytest.mark.parametrize(
+    ("proxies", "most", "status"),
+    [([], 8, 429), (["127.0.0.0/8"], 1, 503)],
+    ids=["of an address", "of all"],
+)
+async def test_bodies_that_are_on_their_way_are_bounded(
+    serve_live, monkeypatch, proxies, most, status
+):
+    """Nobody knows yet whether they are posts: who sends none of it has one of a few
+    places, and others are told to try again."""
+    monkeypatch.setattr(emulation, "ARRIVING", most)
+    live = await serve_live(trusted_proxies=proxies)
+    stream = await open_stream(live)
+    waiting = await Raw.open(live)
+    head = f"POST /emulation HTTP/1.1\r\nHost: {live.url[7:]}\r\nContent-Length: 9\r\n"
+    waiting.writer.write(f"{head}Expect: 100-continue\r\n\r\n".encode())
+    async with asyncio.timeout(5):
+        await waiting.reader.readuntil(b"\r\n\r\n")
+        while (refused := await stream.post("{}")) == 204:
+            await asyncio.sleep(0.01)
+        waiting.close()
+        while await stream.post("{}") != 204:
+            await asyncio.sleep(0.01)
+
+    assert refused == status
+    assert live.engine.metrics["posts_refused"]

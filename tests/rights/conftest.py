@@ -72,6 +72,9 @@ class Site:
     async def of_session(self, kind, browser):
         return await self.open(kind, browser.headers(self.served.url))
 
+    async def of_ticket(self, kind, ticket):
+        return await self.open(kind, {"Authorization": f"Bearer {ticket}"})
+
     async def of_token(self, kind, token):
         return await self.open(kind, {"Authorization": f"Token {token}"})
 

@@ -12,6 +12,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
 from django.http import HttpRequest
 
+from redis_pubsub.auth.tickets import aissue
 from redis_pubsub.contrib.websockets.socket import HandlerSocket
 from redis_pubsub.models import Channel, Subscription
 from redis_pubsub.web.handshake import Gatekeeper
@@ -33,6 +34,40 @@ async def test_a_logout_ends_the_sockets_of_that_session_only(rights, user, kind
 
     assert await code_of(first) == 3503
     assert await stays(second)
+
+
+@both
+async def test_a_logout_ends_what_its_tickets_opened(rights, user, kind, log_in):
+    """The page asked with that session; a ticket of the other one stays."""
+    here, there = await log_in(user), await log_in(user)
+    first = await rights.of_ticket(kind, await aissue(user, session=here.key))
+    second = await rights.of_ticket(kind, await aissue(user, session=there.key))
+
+    await sync_to_async(here.client.logout)()
+
+    assert await code_of(first) == 3503
+    assert await stays(second)
+
+
+@both
+async def test_a_deleted_token_ends_what_its_tickets_opened(rights, user, kind, token):
+    """3500, as the token's own sockets."""
+    client = await rights.of_ticket(kind, await aissue(user, token=token))
+
+    await user.auth_token.adelete()
+
+    assert await code_of(client) == 3500
+
+
+@both
+async def test_a_new_password_ends_what_tickets_opened(rights, user, kind):
+    """3005: who comes back asks for a new one."""
+    client = await rights.of_ticket(kind, await aissue(user))
+
+    user.set_password("another")
+    await user.asave()
+
+    assert await code_of(client) == 3005
 
 
 @both

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from django.contrib.auth.models import Group
 
 from redis_pubsub import apublish
 from redis_pubsub.contrib.websockets.subscriptions import subscriptions
@@ -162,4 +163,18 @@ async def test_a_new_subscription_from_anywhere_is_heard(connect, user, until):
     await apublish("new", 1)
 
     assert (await ws.receive_json())["channel"] == "new"
+    await ws.close()
+
+
+async def test_a_membership_is_not_turned_into_a_stored_subscription(connect, user):
+    """It would outlive the membership: who is in a group hears its channel without one."""
+    group = await Group.objects.acreate(name="staff")
+    await user.groups.aadd(group)
+    await Channel.objects.acreate(name="group:staff")
+    ws = await connect()
+
+    await ws.send_json({"action": "subscribe", "channel": "group:staff"})
+
+    assert "error" in await ws.receive_json()
+    assert not await Subscription.objects.aexists()
     await ws.close()

@@ -104,7 +104,8 @@ async def recognize(
     """
     identity = await identify(connection, request)
     connection.conn_info = identity.info
-    connection.identified(identity.standing)
+    if not connection.identified(identity.standing):
+        raise Refused(Disconnects.INVALID_TOKEN)
     ended = connection.server.ended_since(began, connection.standing)
     if ended is not None:
         raise Refused(ended)

@@ -95,6 +95,7 @@ class Connection:
         "_calls",
         "_ended",
         "_expiries",
+        "_is_identified",
         "_is_late",
         "_joins",
         "_passed",
@@ -140,7 +141,7 @@ class Connection:
         self._viewer: Viewer | None = None
         # By channel: what was withheld since the client's own position.
         self._passed: dict[str, Passed] | None = None
-        self._is_late = False
+        self._is_identified = self._is_late = False
         # For channels whose messages a slow client may miss, or that it came back to and
         # sees in part: a way of its own for each.
         self._taps: dict[str, tuple[Feedline, Tap | None]] | None = None
@@ -162,10 +163,19 @@ class Connection:
         """Primary key as text; ``""`` for nobody."""
         return "" if self.standing is None else self.standing.user_id
 
-    def identified(self, standing: Standing | None) -> None:
-        """The client has said who it is: from now on it can be ended by its user."""
+    def identified(self, standing: Standing | None) -> bool:
+        """The client has said who it is: from now on it can be ended by its user.
+
+        Returns:
+            ``False`` for a client that was not let in before, and is somebody else now.
+        """
+        before, after = self.user_id, "" if standing is None else standing.user_id
+        if self._is_identified and before != after:
+            return False
+        self._is_identified = True
         self.standing = standing
         self.server.identified(self)
+        return True
 
     def claim_place(self, user_id: str) -> bool:
         """Whether the user may have one more connection."""

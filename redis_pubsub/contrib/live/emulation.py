@@ -8,6 +8,9 @@ import hmac
 import logging
 import math
 import secrets
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,6 +18,7 @@ from aiohttp import hdrs, web
 from django.conf import settings
 from django.utils.crypto import salted_hmac
 
+from ...auth.session import session_key_of
 from ...engine import Engine
 from ...exceptions import BrokerUnavailable
 from ...messages import Draft, Message, new_header, reserved_channel
@@ -34,6 +38,9 @@ _ENVELOPE_BYTES = 1_024
 """What a post may have besides its commands."""
 LOOK_S = 1.0
 """How often it is looked whether the clients of streams are still there."""
+ARRIVING = 512
+"""Bodies of posts that a process takes at once: before they are whole nobody knows whether
+they are any; of one address an eighth of them."""
 _SALT = "redis_pubsub.live.session"
 
 
@@ -81,6 +88,7 @@ class PostOffice:
         self._failing = Buckets(
             limits.address_connects_burst, limits.address_connects_per_s
         )
+        self._arriving: Counter[str] = Counter()
         engine.closing.callback(self._stop_looking)
 
     async def open(self) -> None:
@@ -132,6 +140,28 @@ class PostOffice:
         if wait_s:
             raise self._too_many(wait_s)
 
+    @contextmanager
+    def arriving(self, request: web.Request) -> Iterator[None]:
+        """Have a place for the body of a post, for as long as it arrives.
+
+        Raises:
+            web.HTTPTooManyRequests: Too many of its address arrive.
+            web.HTTPServiceUnavailable: Too many do.
+        """
+        address = self._clients.counted_as(request)
+        if address and self._arriving[address] >= ARRIVING // 8:
+            raise self._too_many(1)
+        if self._arriving.total() >= ARRIVING:
+            self._engine.metrics.count("posts_refused")
+            raise web.HTTPServiceUnavailable(headers={hdrs.RETRY_AFTER: "1"})
+        self._arriving[address] += 1
+        try:
+            yield
+        finally:
+            self._arriving[address] -= 1
+            if not self._arriving[address]:
+                del self._arriving[address]
+
     def has_failed(self, request: web.Request) -> None:
         """A request was no post of a session."""
         address = self._clients.counted_as(request)
@@ -181,7 +211,7 @@ class PostOffice:
         for message in messages:
             try:
                 post = _decoder.decode(message.raw)
-            except msgspec.MsgspecError:
+            except (msgspec.MsgspecError, UnicodeError, RecursionError):
                 self._engine.metrics.count("malformed_messages")
             else:
                 self._deliver(post)
@@ -210,7 +240,8 @@ async def emulation(request: web.Request) -> web.StreamResponse:
     office.check_address(request)
     limit_bytes = engine.config.limits.live_command_bytes
     # The commands are a JSON text inside a JSON text: quotes are longer there.
-    body = await body_of(request, 2 * limit_bytes + _ENVELOPE_BYTES)
+    with office.arriving(request):
+        body = await body_of(request, 2 * limit_bytes + _ENVELOPE_BYTES)
     try:
         post = _decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
@@ -252,7 +283,7 @@ def _parts(session: str) -> tuple[str, str, str]:
 
 def _mark(secret: str, request: web.Request) -> str:
     """What a browser's session cookie looks like to who knows the secret."""
-    cookie = request.cookies.get(settings.SESSION_COOKIE_NAME, "")
+    cookie = session_key_of(request.cookies.get(settings.SESSION_COOKIE_NAME, ""))
     return salted_hmac(_SALT, f"{secret}\n{cookie}", algorithm="sha256").hexdigest()[:32]
 
 

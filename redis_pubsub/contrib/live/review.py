@@ -7,6 +7,7 @@ import logging
 from collections.abc import Container, Iterable
 from typing import TYPE_CHECKING
 
+from ...addresses import GROUP, address_of
 from ...readers.live import USERS_PER_QUERY, LiveSubscriptions
 from .personal import refresh_own_channels
 
@@ -77,6 +78,22 @@ class Review:
                 for channel, heard in channels.items():
                     if heard.by_row and channel not in mine:
                         _end(connection, channel, heard)
+            await self._review_groups(asked, list(before))
+
+    async def _review_groups(self, users: list[str], connections: list[Connection]) -> None:
+        """End the channels of groups that users are no longer in, though nobody said so."""
+        groups = await self._server.authorizer.personal.groups_by_user(users)
+        if groups is None:
+            return
+        for connection in connections:
+            own = [
+                address_of(channel)
+                for channel, heard in connection.session.channels.items()
+                if heard.is_server_side and heard.is_confirmed
+            ]
+            heard_of = {each.whose for each in own if each and each.kind == GROUP}
+            if heard_of - groups.get(connection.user_id, set()):
+                await refresh_own_channels(connection)
 
     async def regrant(self, users: dict[str, AbstractBaseUser]) -> set[str]:
         """Ask anew what users may hear: their rows in one query for all of them, the

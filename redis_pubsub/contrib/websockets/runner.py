@@ -21,6 +21,7 @@ from ...web.keys import ENGINE, QUIET
 from ...web.lines import FewOfAKind
 from ...web.newcomers import Newcomers
 from ...web.redaction import printable
+from ...web.requests import strict
 from .siblings import Siblings
 
 KEEPALIVE_S = 75.0
@@ -102,6 +103,13 @@ class Runner(web.AppRunner):
         self._lines: FewOfAKind | None = None
         self._newcomers: Newcomers | None = None
         self._siblings = siblings
+
+    async def _make_server(self) -> web.Server:
+        server = await super()._make_server()
+        engine = self.app.get(ENGINE)
+        if engine is None:
+            return strict(server, lambda: None)
+        return strict(server, lambda: engine.metrics.count("requests_refused"))
 
     async def setup(self) -> None:
         await super().setup()

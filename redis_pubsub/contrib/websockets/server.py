@@ -17,6 +17,7 @@ from ...web.connections import Connections
 from ...web.keys import ENGINE, PAGES
 from ...web.receiving import Receiving
 from ...web.redaction import guard_logs
+from ...web.requests import tidy
 from ...worker.watch import QueueWatch
 from ..live.mount import mount
 from ..live.procedures import Procedure, by_name
@@ -75,6 +76,7 @@ def socket_application(
     app.cleanup_ctx.append(engine_of)
     app.on_shutdown.append(_hang_up)
     app.on_response_prepare.append(_let_go)
+    app.on_response_prepare.append(tidy)
     return app
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from aiohttp import WSMsgType
 
+from ...addresses import GROUP, SESSION, address_of
 from ...auth import Authorizer
 from ...engine import Engine
 from ...exceptions import InvalidChannelName
@@ -98,6 +99,10 @@ async def _subscribe(
     engine: Engine, connection: str, user: AbstractBaseUser, name: str
 ) -> bool:
     authorizer = Authorizer(engine.config, engine.orm)
+    address = address_of(name)
+    if address is not None and address.kind in (GROUP, SESSION):
+        # A stored subscription would outlive the membership that allows it.
+        return False
     if not await authorizer.may_subscribe(user, name, connection=connection):
         return False
     return await engine.orm.run(_add, user, name)

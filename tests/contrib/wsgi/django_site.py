@@ -5,6 +5,7 @@ Views answer with what the tests compare.
 
 from __future__ import annotations
 
+import resource
 import tempfile
 
 import django
@@ -72,6 +73,18 @@ def file(request):
     return FileResponse(opened)
 
 
+def sparse(request, megabytes):
+    """A file of so many MiB that takes no room on the disk."""
+    opened = tempfile.TemporaryFile()  # noqa: SIM115 (the response closes it)
+    opened.truncate(megabytes * 1_048_576)
+    return FileResponse(opened)
+
+
+def peak(request):
+    """The most memory this process ever had, in KiB."""
+    return HttpResponse(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+
+
 def no_reason(request):
     return HttpResponse("x", reason="")
 
@@ -100,6 +113,8 @@ urlpatterns = [
     path("upload/", upload),
     path("stream/", stream),
     path("file/", file),
+    path("sparse/<int:megabytes>/", sparse),
+    path("peak/", peak),
     path("no-reason/", no_reason),
     path("crash/", crash),
     path("latin-header/", latin_header),

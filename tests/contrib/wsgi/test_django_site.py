@@ -106,3 +106,19 @@ async def test_every_response_is_closed_so_that_django_tidies_up(django_site: in
 
     # The first count was not finished when it counted; nine more followed it.
     assert after - before == 9
+
+
+async def test_a_large_file_to_a_slow_reader_leaves_memory_flat(django_site: int):
+    """200 MiB of a ``FileResponse``: memory grows by some blocks."""
+    before = int((await ask(django_site, get("/peak/"))).body)
+    reader, writer = await asyncio.open_connection("127.0.0.1", django_site, limit=4096)
+    writer.write(get("/sparse/200/"))
+
+    received = 0
+    while block := await reader.read(65_536):
+        received += len(block)
+    writer.close()
+    after = int((await ask(django_site, get("/peak/"))).body)
+
+    assert received > 200 * 1_048_576
+    assert after - before < 30_000
