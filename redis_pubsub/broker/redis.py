@@ -197,7 +197,9 @@ class RedisBroker:
                 again = await self._pipeline([commands[i] for i in missing])
                 for i, reply in zip(missing, again, strict=True):
                     replies[i] = reply
-        except (RedisError, OSError) as error:
+        except (RedisError, OSError, AttributeError, RuntimeError) as error:
+            # The last two: asyncio's and uvloop's word for a transport that has just been
+            # closed under redis-py.
             raise BrokerUnavailable(f"Redis: {error}") from error
         return replies
 

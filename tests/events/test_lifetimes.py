@@ -229,7 +229,7 @@ async def test_a_peer_that_answers_no_ping_is_given_up(serve, settings, site, un
 
     await until(lambda: book.closes)
     assert book.codes == [1006]
-    assert len(served.engine.part(Connections)) == 0
+    await until(lambda: len(served.engine.part(Connections)) == 0)
     await dead.close()
 
 
