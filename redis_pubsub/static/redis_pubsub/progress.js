@@ -25,8 +25,14 @@ const STYLE = `
   [part="bar"] { transition: none; }
   :host([indeterminate]) [part="bar"] { width: 100%; opacity: 0.5; animation: none; }
 }`;
-const INSIDE = `<div part="head"><span part="label"></span><span part="value"></span></div>
-<div part="track"><div part="bar"></div></div>`;
+
+/** An element that a page may style by its part's name. */
+function part(tag, name, ...inside) {
+  const element = document.createElement(tag);
+  element.setAttribute("part", name);
+  element.append(...inside);
+  return element;
+}
 
 /** What people read of a state. */
 export function describe({ state, current, total, reason }) {
@@ -68,7 +74,10 @@ export class LiveProgress extends HTMLElement {
   constructor() {
     super();
     this.#root = this.attachShadow({ mode: "open" });
-    this.#root.innerHTML = INSIDE;
+    this.#root.append(
+      part("div", "head", part("span", "label"), part("span", "value")),
+      part("div", "track", part("div", "bar")),
+    );
     this.#root.adoptedStyleSheets = [sheet()];
   }
 
