@@ -69,6 +69,10 @@ class CatchUp:
                 return
         raise PositionLost(feed.channel)
 
+    def ask(self, feed: Feed) -> asyncio.Future[History]:
+        """Read where a channel stands; to be awaited behind ``asyncio.shield``."""
+        return self._ask(feed, None, False, False).done
+
     async def read(
         self, feed: Feed, since: Position | None, *, heals: bool = False
     ) -> History:

@@ -107,6 +107,7 @@ def get_runner_factory(
     set_up_django()
     check_settings()
     from ...receivers import load_receivers
+    from ...web import garbage
     from .discovery import load_handlers
     from .server import make_runner, site_application
     from .siblings import Siblings
@@ -117,6 +118,7 @@ def get_runner_factory(
 
     async def application() -> web.AppRunner:
         app = site_application(None, static_files=static_files)
+        garbage.relax()
         return make_runner(app, siblings=Siblings())
 
     return application
