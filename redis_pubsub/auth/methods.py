@@ -303,7 +303,7 @@ def is_possible(token: str) -> bool:
     if not token or len(token) > TOKEN_MAX or "\x00" in token:
         return False
     # Bytes of a header that were no UTF-8; no database takes them.
-    return not any("\ud800" <= character <= "\udfff" for character in token)
+    return token.isascii() or not any("\ud800" <= character <= "\udfff" for character in token)
 
 
 def _traceback_without(token: str, error: BaseException) -> str:

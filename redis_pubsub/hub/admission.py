@@ -73,6 +73,15 @@ class Admission:
             self.close()
             raise
 
+    def ask_ahead(
+        self, since: Position | None = None, *, begins: bool = False, replay: int = 0
+    ) -> None:
+        """Let what `prepare` will wait for be read, if it has to be: who prepares several
+        asks for all of them first, and they share a round trip."""
+        assert self._feed is not None, "open() comes first"
+        wanted = _FROM_THE_FIRST if since is None and replay else since
+        self._hub.catch_up.ask_ahead(self._feed, wanted, begins)
+
     async def prepare(
         self, since: Position | None = None, *, begins: bool = False, replay: int = 0
     ) -> None:

@@ -69,6 +69,13 @@ class CatchUp:
                 return
         raise PositionLost(feed.channel)
 
+    def ask_ahead(self, feed: Feed, since: Position | None, begins: bool) -> None:
+        """Begin what `fill` will wait for, without waiting."""
+        if feed.log is not None and feed.log.answers(since, begins):
+            return
+        if feed.reading is None:
+            self._ask(feed, since, begins, False)
+
     def ask(self, feed: Feed) -> asyncio.Future[History]:
         """Read where a channel stands; to be awaited behind ``asyncio.shield``."""
         return self._ask(feed, None, False, False).done

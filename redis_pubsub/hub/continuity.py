@@ -114,7 +114,15 @@ class Continuity:
     def _learn_new(self) -> None:
         self._learning = None
         new, self._new = self._new, []
-        self._run(self._learn([feed for feed in new if feed.groups or feed.holds]))
+        unknown = []
+        for feed in new:
+            if feed.log is not None and feed.log.is_read and feed.position is None:
+                # Somebody who came with it has read it meanwhile.
+                feed.read_top = feed.log.position or NO_HISTORY
+            elif feed.groups or feed.holds:
+                unknown.append(feed)
+        if unknown:
+            self._run(self._learn(unknown))
 
     def resubscribed(self, feed: Feed) -> None:
         """The connection was lost and is back: whatever was said meanwhile is missing."""
@@ -264,7 +272,7 @@ class Continuity:
 
     async def _learn(self, feeds: list[Feed]) -> None:
         # Asked for in one turn, so read in one round trip.
-        asked = [(feed, self._catch_up.ask(feed)) for feed in feeds]
+        asked = [(feed, feed.reading or self._catch_up.ask(feed)) for feed in feeds]
         for feed, answer in asked:
             try:
                 history = await asyncio.shield(answer)

@@ -48,6 +48,7 @@ class Entry:
         options: What holds for the channel.
         expires_at: Unix time at which a token's permission ends; 0 for never.
         chan_info: What the token wants others to be told.
+        after: Where what it missed begins; `since`, unless more was withheld from it.
     """
 
     channel: str
@@ -64,6 +65,7 @@ class Entry:
     replayed: Sequence[Message] = ()
     gate: Gate | None = None
     past: Past | None = None
+    after: Position | None = None
     is_in: bool = False
     is_withheld: bool = False
 
@@ -93,6 +95,11 @@ class Entry:
     def reads(self) -> bool:
         """Whether it has to be known where the channel stands."""
         return self.wants_position or self.replays > 0
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether it gets any of what was said before."""
+        return self.wish.recover or self.replays > 0
 
     @property
     def must_recover(self) -> bool:
@@ -140,14 +147,19 @@ class Entering:
         for entry in granted:
             await self._open(entry)
         reading = [each for each in granted if each.reads and each.refusal is None]
-        if len(reading) == 1:
-            await self._read(reading[0])
-        elif reading:
+        for entry in reading:
+            self._ask_ahead(entry)
+        for entry in reading:
+            await self._read(entry)
+        looking = [each for each in reading if each.looks_back and each.refusal is None]
+        if len(looking) == 1:
+            await self._look_back(looking[0])
+        elif looking:
             # All of them end before the first error goes on: none is left behind.
-            read = await asyncio.gather(
-                *(self._read(entry) for entry in reading), return_exceptions=True
+            looked = await asyncio.gather(
+                *(self._look_back(entry) for entry in looking), return_exceptions=True
             )
-            for outcome in read:
+            for outcome in looked:
                 if outcome is not None:
                     raise outcome
 
@@ -296,17 +308,21 @@ class Entering:
         except BrokerUnavailable as error:
             self._unavailable(entry, error)
 
+    def _ask_ahead(self, entry: Entry) -> None:
+        assert entry.admission is not None, "begun"
+        entry.after = since = entry.since
+        if since is not None and not entry.is_server_side:
+            entry.after = self._connection.moved_on(entry.channel, since)
+            entry.is_withheld = entry.after != since
+        entry.admission.ask_ahead(entry.after, begins=entry.begins, replay=entry.replays)
+
     async def _read(self, entry: Entry) -> None:
         """What was missed, or at least where the channel stands."""
-        admission, since = entry.admission, entry.since
-        assert admission is not None, "begun"
-        if since is not None and not entry.is_server_side:
-            since = self._connection.moved_on(entry.channel, since)
-            entry.is_withheld = since != entry.since
+        assert entry.admission is not None, "begun"
         try:
-            await admission.prepare(since, begins=entry.begins, replay=entry.replays)
-            if since is not None or entry.replays:
-                await self._look_back(entry, admission)
+            await entry.admission.prepare(
+                entry.after, begins=entry.begins, replay=entry.replays
+            )
         except (BrokerUnavailable, PositionLost) as error:
             self._unavailable(entry, error)
 
@@ -315,8 +331,16 @@ class Entering:
         logger.warning("%r cannot be heard now: %s", entry.channel, error)
         entry.refusal = Errors.INTERNAL
 
-    async def _look_back(self, entry: Entry, admission: Admission) -> None:
+    async def _look_back(self, entry: Entry) -> None:
         """Where not everybody sees alike: render for this client what it missed."""
+        try:
+            await self._render(entry)
+        except (BrokerUnavailable, PositionLost) as error:
+            self._unavailable(entry, error)
+
+    async def _render(self, entry: Entry) -> None:
+        admission = entry.admission
+        assert admission is not None, "begun"
         audiences = self._server.engine.audiences
         is_strict = audiences.is_strict(entry.channel)
         if not is_strict and not any(m.is_judged for m in admission.peek().missed):
