@@ -20,8 +20,8 @@ _PATIENCE_S = 0.05
 """For so long who comes waits for the query that runs; then there is another, so that one
 that hangs does not hold up everybody."""
 _GATHER_S = 0.01
-"""Least time between two queries that follow each other: in a storm the ten milliseconds are
-nobody's trouble, and a query for thirty costs as much as three for one each."""
+"""Least time between two queries that follow each other: in a storm the ten milliseconds
+are nobody's trouble, and many share a query that would have been for two or three."""
 _MOST_KEYS = 200
 """Keys of one query; databases bound the parameters of a statement."""
 
@@ -95,7 +95,7 @@ class Lookups:
         self._waiting.clear()
 
     def _gather(self) -> None:
-        """A query has ended: begin the next for those who wait, and who will in a moment."""
+        """A query has ended: begin the next, for those who wait or will in a moment."""
         if not self._waiting or self._gathering is not None:
             return
         loop = asyncio.get_running_loop()

@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Collection, Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
@@ -110,7 +110,7 @@ async def authjwt_stateless_method(token: str) -> AbstractBaseUser | None:
     if state.token_backend.jwks_client is not None:
         # Its keys may have to be fetched.
         blocking = sync_to_async(_stateless_user, thread_sensitive=False)
-        return cast("AbstractBaseUser | None", await blocking(token))
+        return await blocking(token)
     return _stateless_user(token)
 
 
@@ -303,7 +303,7 @@ def is_possible(token: str) -> bool:
     if not token or len(token) > TOKEN_MAX or "\x00" in token:
         return False
     # Bytes of a header that were no UTF-8; no database takes them.
-    return token.isascii() or not any("\ud800" <= character <= "\udfff" for character in token)
+    return token.isascii() or not any("\ud800" <= each <= "\udfff" for each in token)
 
 
 def _traceback_without(token: str, error: BaseException) -> str:

@@ -313,7 +313,7 @@ class RedisBroker:
         sent_at = 0.0
         while True:
             await self._subscriptions.changed.wait()
-            # A lone wish goes at once; in a storm of them those of a moment share a command.
+            # A lone wish goes at once; in a storm those of a moment share a command.
             wait_s = sent_at + _GATHER_S - loop.time()
             if wait_s > 0:
                 await asyncio.sleep(wait_s)

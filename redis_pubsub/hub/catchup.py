@@ -161,6 +161,8 @@ class CatchUp:
                 ]
             )
             for (feed, ask), history in zip(asks, histories, strict=True):
+                if feed.position is None and feed.read_top is None:
+                    feed.read_top = history.position
                 if feed.log is not None and not feed.log.read(history, ask.since):
                     feed.log = Log()
         except BaseException as error:

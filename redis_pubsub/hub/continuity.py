@@ -9,6 +9,7 @@ reaches are they told that the position is lost.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Callable, Iterable
@@ -114,13 +115,12 @@ class Continuity:
     def _learn_new(self) -> None:
         self._learning = None
         new, self._new = self._new, []
-        unknown = []
-        for feed in new:
-            if feed.log is not None and feed.log.is_read and feed.position is None:
-                # Somebody who came with it has read it meanwhile.
-                feed.read_top = feed.log.position or NO_HISTORY
-            elif feed.groups or feed.holds:
-                unknown.append(feed)
+        # Of some, who came with them has read where they stand.
+        unknown = [
+            feed
+            for feed in new
+            if (feed.groups or feed.holds) and not (feed.position or feed.read_top)
+        ]
         if unknown:
             self._run(self._learn(unknown))
 
@@ -272,15 +272,10 @@ class Continuity:
 
     async def _learn(self, feeds: list[Feed]) -> None:
         # Asked for in one turn, so read in one round trip.
-        asked = [(feed, feed.reading or self._catch_up.ask(feed)) for feed in feeds]
-        for feed, answer in asked:
-            try:
-                history = await asyncio.shield(answer)
-            except BrokerUnavailable:
-                # Then a reconnect cannot be repaired, and its listeners are told.
-                continue
-            if feed.position is None and feed.read_top is None:
-                feed.read_top = history.position
+        for answer in [feed.reading or self._catch_up.ask(feed) for feed in feeds]:
+            # If it fails, a reconnect cannot be repaired, and its listeners are told.
+            with contextlib.suppress(BrokerUnavailable):
+                await asyncio.shield(answer)
 
     def _look(self) -> None:
         """Compare quiet channels with their streams; many share a round trip."""
