@@ -58,6 +58,12 @@ def address_of(channel: str) -> Address | None:
     return address if is_one else None
 
 
+def address_kind(channel: str) -> str:
+    """The word that a channel's name begins with, if it is one of `KINDS`; else empty."""
+    kind, _, _ = channel.partition(":")
+    return kind if kind in KINDS else ""
+
+
 def personal_channel(user: str, topic: str = "") -> str:
     """The channel of one user, by primary key as text: only he may hear it, and each of
     his live connections does without asking."""

@@ -48,6 +48,20 @@ class Errors:
     UNRECOVERABLE_POSITION = Code(112, "unrecoverable position")
 
 
+class EventErrors:
+    """What an event socket tells a client of its frame; the socket stays open."""
+
+    INTERNAL = Errors.INTERNAL
+    PERMISSION_DENIED = Errors.PERMISSION_DENIED
+    UNKNOWN_EVENT = Code(104, "no such event")
+    BAD_DATA = Errors.BAD_REQUEST
+    NOT_AVAILABLE = Code(108, "not available", temporary=True)
+    TOO_MANY_REQUESTS = Errors.TOO_MANY_REQUESTS
+    BAD_JSON = Code(120, "not JSON")
+    NO_EVENT = Code(121, "no event")
+    NO_BINARY = Code(122, "no binary messages")
+
+
 class Disconnects:
     """Ends of a connection: the close frame, or the last push of a stream."""
 

@@ -154,7 +154,7 @@ def flush(options):
 
     async def forget():
         if options.url.startswith("memory:"):
-            from redis_pubsub.broker.memory import store_of
+            from redis_pubsub.broker.memory_store import store_of
 
             store_of(options.url).flush()
         else:

@@ -23,9 +23,9 @@ from django.utils.module_loading import import_string
 from ..addresses import (
     BROADCAST,
     GROUP,
-    KINDS,
     SESSION,
     USER,
+    address_kind,
     address_of,
     session_digest,
 )
@@ -251,8 +251,8 @@ class Authorizer:
     def _is_ruled(self, channel: str) -> bool:
         """Whether channel options say who may: of what is for somebody only a rule does
         that is meant for those, not one for every channel."""
-        kind, _, _ = channel.partition(":")
-        if kind not in KINDS:
+        kind = address_kind(channel)
+        if not kind:
             return True
         return self._config.channel_rules.pattern_of(channel).startswith(kind)
 

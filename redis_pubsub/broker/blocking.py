@@ -21,7 +21,6 @@ from ..options import BrokerOptions
 from .base import History, Read
 from .commands import (
     REPLICATION,
-    SCRIPTS,
     Command,
     Commands,
     ServerChanged,
@@ -35,6 +34,7 @@ from .job_commands import JobCommands
 from .presence_commands import PresenceCommands
 from .redis_jobs import BlockingRedisJobs
 from .redis_presence import BlockingRedisPresence
+from .scripts import SCRIPTS
 from .sentinel import BlockingMaster, master_of, open_pool
 
 _POOL_SIZE = 32

@@ -1,20 +1,12 @@
-"""Redis commands and their replies, without a connection.
-
-Names: every key of a channel is ``<prefix>:{<channel>}:<part>``. The braces make one
-cluster slot of them; in the channel's name ``%``, ``{``, ``}`` and control characters are
-escaped, so that no two channels share a key and none chooses its slot.
-"""
+"""Redis commands and their replies, without a connection."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import random
-import re
 import time
 from collections.abc import Sequence
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any
 
 from redis.exceptions import (
@@ -45,6 +37,8 @@ from .fencing import (
     Sent,
     is_about_redis,
 )
+from .keys import channel_key, escape
+from .scripts import HISTORY, PUBLISH
 
 logger = logging.getLogger("redis_pubsub.broker")
 
@@ -70,7 +64,6 @@ _ABOUT_REDIS = (
     ReadOnlyError,
     TryAgainError,
 )
-_escaped = re.compile(r"[%{}\x00-\x1f\x7f]")
 
 
 def connection_arguments(options: BrokerOptions) -> dict[str, Any]:
@@ -87,39 +80,6 @@ def connection_arguments(options: BrokerOptions) -> dict[str, Any]:
 
 class ServerChanged(ConnectionError):
     """A new connection reached another server than before; nothing was sent to it."""
-
-
-class Script:
-    """A Lua script and the name Redis knows it by."""
-
-    def __init__(self, name: str) -> None:
-        self.text = Path(__file__).with_name(name).read_text()
-        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
-
-
-PUBLISH = Script("publish.lua")
-HISTORY = Script("history.lua")
-PRESENCE_ENTER = Script("presence_enter.lua")
-PRESENCE_EXIT = Script("presence_exit.lua")
-JOB_SEND = Script("job_send.lua")
-JOB_TAKE = Script("job_take.lua")
-JOB_END = Script("job_end.lua")
-JOB_BEAT = Script("job_beat.lua")
-JOB_REPLAY = Script("job_replay.lua")
-SCRIPTS = (
-    *(PUBLISH, HISTORY, PRESENCE_ENTER, PRESENCE_EXIT),
-    *(JOB_SEND, JOB_TAKE, JOB_END, JOB_BEAT, JOB_REPLAY),
-)
-
-
-def escape(channel: str) -> str:
-    """A channel's name as it stands between the braces of its keys."""
-    return _escaped.sub(lambda match: f"%{ord(match[0]):02x}", channel)
-
-
-def channel_key(prefix: str, channel: str, part: str) -> bytes:
-    """The name of one of a channel's keys."""
-    return f"{prefix}:{{{escape(channel)}}}:{part}".encode()
 
 
 class Commands:

@@ -27,19 +27,11 @@ from ..messages import (
 )
 from ..metrics import Metrics
 from ..options import BrokerOptions
-from .commands import (
-    JOB_BEAT,
-    JOB_END,
-    JOB_REPLAY,
-    JOB_SEND,
-    JOB_TAKE,
-    Command,
-    Script,
-    channel_key,
-    escape,
-)
+from .commands import Command
 from .fencing import ID_TTL_S
 from .jobs import Added, DeadLetter, End, Haul, QueueState, Taken
+from .keys import channel_key, escape
+from .scripts import JOB_BEAT, JOB_END, JOB_REPLAY, JOB_SEND, JOB_TAKE, Script
 
 GROUP = "workers"
 _SLOT = reserved_channel("queues")

@@ -22,8 +22,10 @@ from ..exceptions import InvalidPayload
 from ..messages import new_header
 from ..metrics import Metrics
 from ..options import BrokerOptions
-from .commands import PRESENCE_ENTER, PRESENCE_EXIT, Command, Commands, channel_key
+from .commands import Command, Commands
+from .keys import channel_key
 from .presence import Change, Counts, Member, presence_channel
+from .scripts import PRESENCE_ENTER, PRESENCE_EXIT
 
 T = TypeVar("T")
 Flow = Generator[list[Command], list[Any], T]

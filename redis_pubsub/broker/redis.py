@@ -30,7 +30,6 @@ from ..options import BrokerOptions
 from .base import History, Read, Sink
 from .commands import (
     REPLICATION,
-    SCRIPTS,
     Command,
     Commands,
     ServerChanged,
@@ -44,6 +43,7 @@ from .liveness import Liveness
 from .presence_commands import PresenceCommands
 from .redis_jobs import RedisJobs
 from .redis_presence import RedisPresence
+from .scripts import SCRIPTS
 from .sentinel import Master, master_of, open_pool
 from .subscriptions import Subscriptions
 from .watch import Watch

@@ -143,6 +143,11 @@ class Group:
         self._changes += 1
         return True
 
+    def renew(self) -> None:
+        """Look up anew how each listener takes messages."""
+        self._takers = None
+        self._listeners = []
+
     def give_at_once(self, messages: list[Message], first: int, metrics: Metrics) -> bool:
         """What `give` does, where the listeners are few and all get everything: the case
         of a channel per user, in which what a flush costs besides writing counts most.

@@ -263,6 +263,13 @@ class Hub:
         if feed is not None and feed.discard(listener):
             self._leave_soon(feed)
 
+    def renew(self, channel: str, listener: Listener) -> None:
+        """A listener's ``write`` is another one from now on."""
+        feed = self._feeds.get(channel)
+        group = None if feed is None else feed.groups.get(listener.framing)
+        if group is not None:
+            group.renew()
+
     def _leave_soon(self, feed: Feed) -> None:
         if not feed.groups and not feed.holds and feed.leaving is None:
             feed.leaving = self._loop.call_later(LEAVE_DELAY_S, self._left, feed)

@@ -1,4 +1,5 @@
-"""``{% live_script %}`` and ``{% live %}``: the browser module, and where to begin."""
+"""``{% live_script %}`` and ``{% live %}``: the browser module, and where to begin.
+``{% socket_url %}``: where a handler or an event socket is."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
 from ..conf import get_config
+from ..contrib.websockets.routes import clean_route
 from ..messages import Position
 from ..publishing.positions import positions, refuse_old_snapshot
 from ..views import ATTRIBUTE
@@ -46,6 +48,28 @@ def live_script(context: Context, classic: bool = False) -> SafeString:
         "" if classic else mark_safe(' type="module"'),
         format_html(' nonce="{}"', nonce) if nonce else "",
     )
+
+
+@register.simple_tag(takes_context=True)
+def socket_url(context: Context, path: str, host: str = "") -> str:
+    """The URL of a handler or an event socket: ``{% socket_url "/room/1/" %}``.
+
+    ``wss`` where the page came by HTTPS, also through a proxy that ends TLS, as
+    ``request.is_secure()`` says; prefix and final slash as the settings have them.
+
+    Args:
+        path: As the handler's route, with values for its parameters; a query may follow.
+        host: Of sockets that are served elsewhere; by default the page's.
+    """
+    request = context.get("request")
+    if request is None:
+        raise template.TemplateSyntaxError(
+            "socket_url needs the request: render the template with it, and keep "
+            '"django.template.context_processors.request" in the settings'
+        )
+    scheme = "wss" if request.is_secure() else "ws"
+    bare, mark, query = path.partition("?")
+    return f"{scheme}://{host or request.get_host()}{clean_route(bare)}{mark}{query}"
 
 
 @register.tag

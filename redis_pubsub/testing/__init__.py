@@ -11,11 +11,13 @@ from ..lazy import lazy
 
 if TYPE_CHECKING:
     from .capture import captured_messages, send_pending
+    from .events import EventClient
     from .jobs import SentJob, captured_jobs, eager_jobs
     from .server import RedisServer, find_redis_server
     from .site import PubSubSite, pubsub_site
 
 __all__ = [
+    "EventClient",
     "PubSubSite",
     "RedisServer",
     "SentJob",
@@ -31,6 +33,7 @@ __all__ = [
 __getattr__ = lazy(
     __name__,
     {
+        "EventClient": "events",
         "PubSubSite": "site",
         "RedisServer": "server",
         "SentJob": "jobs",

@@ -19,15 +19,19 @@ from django.db import connections
 from django.test import override_settings
 
 from ..conf import SETTING
+from ..contrib.events.lifetime import Lifetimes
 from ..contrib.websockets.handlers import Route
 from ..contrib.websockets.server import socket_application
 from ..engine import Engine
 from ..publishing import apublish
 from ..web.keys import ENGINE
 from .capture import send_pending
+from .events import EventClient
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
+
+    from ..contrib.events import EventSocketHandler
 
 _HOST = "testserver"
 
@@ -78,6 +82,22 @@ class PubSubSite:
         url = f"http://{_HOST}{path}"
         return await self.http.ws_connect(url, headers=headers, **options)  # type: ignore[no-any-return]
 
+    async def connect_events(
+        self, path: str, *, opened: bool = True, **options: Any
+    ) -> EventClient:
+        """`connect` to an event socket.
+
+        Args:
+            path: Of the socket, with its query.
+            opened: Return when its open hooks have ended, so that what is emitted from now
+                on reaches it. ``False`` where a hook waits for the test.
+            options: As for `connect`.
+        """
+        client = EventClient(await self.connect(path, **options))
+        if opened:
+            await self.engine.part(Lifetimes).settled.wait()
+        return client
+
     async def publish(self, channel: str, payload: Any, **options: Any) -> None:
         """`redis_pubsub.apublish`, raising where Redis fails; past the outbox, whose rows
         would wait for the commit of the test."""
@@ -91,7 +111,7 @@ class PubSubSite:
 
 @asynccontextmanager
 async def pubsub_site(
-    *handlers: Route, url: str | None = None, **values: Any
+    *handlers: Route | type[EventSocketHandler], url: str | None = None, **values: Any
 ) -> AsyncIterator[PubSubSite]:
     """Serve the site's handlers inside an asynchronous test.
 

@@ -18,7 +18,7 @@ from redis_pubsub.auth.tickets import aissue, issue
 from redis_pubsub.auth.tokens import connection_token
 from redis_pubsub.broker import Read
 from redis_pubsub.broker.acl import users
-from redis_pubsub.broker.commands import HISTORY
+from redis_pubsub.broker.scripts import HISTORY
 from redis_pubsub.publishing.publisher import publisher
 from redis_pubsub.testing import RedisServer
 from tests.live.client import Live

@@ -15,9 +15,10 @@ from tests.services import require
 HERE = Path(__file__).parent
 STATIC = HERE.parents[1] / "redis_pubsub" / "static" / "redis_pubsub"
 MODULE = STATIC / "redis_pubsub.js"
-TYPES = STATIC / "redis_pubsub.d.ts"
+EVENTS = STATIC / "events.js"
 
 GZIPPED_BYTES = 8192
+EVENTS_GZIPPED_BYTES = 2560
 NODE_VERSION = (20, 11)
 """The first whose mocked timers move the clock too."""
 TIMEOUT_S = 60
@@ -50,26 +51,32 @@ def test_the_classic_script_is_the_module(node: str) -> None:
 def test_a_page_loads_at_most_8_kilobytes() -> None:
     """The module as shipped, comments included, as a web server compresses it."""
     assert len(gzip.compress(MODULE.read_bytes(), 9)) <= GZIPPED_BYTES
+    assert len(gzip.compress(EVENTS.read_bytes(), 9)) <= EVENTS_GZIPPED_BYTES
 
 
-def test_the_types_name_every_export() -> None:
+@pytest.mark.parametrize("module", [MODULE, EVENTS])
+def test_the_types_name_every_export(module: Path) -> None:
     """What the module exports is what its types declare."""
-    exported = re.search(r"^export \{ (.+) \};$", MODULE.read_text(), re.M)
+    exported = re.search(r"^export \{ (.+) \};$", module.read_text(), re.M)
     assert exported
     values = r"^export (?:class|function|const) (\w+)"
+    types = module.with_suffix(".d.ts").read_text()
 
-    assert set(re.findall(values, TYPES.read_text(), re.M)) == set(exported[1].split(", "))
+    assert set(re.findall(values, types, re.M)) == set(exported[1].split(", "))
 
 
-def test_the_types_name_every_public_member() -> None:
-    """Methods and properties of the two classes that a page holds."""
-    for name in ("Live", "Subscription"):
-        written = _class(MODULE.read_text(), name)
-        declared = _class(TYPES.read_text(), name)
-        members = re.findall(r"^  (?:async |get )?([a-z]\w*)\(", written, re.M)
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [(MODULE, "Live"), (MODULE, "Subscription"), (EVENTS, "EventSocket")],
+)
+def test_the_types_name_every_public_member(module: Path, name: str) -> None:
+    """Methods and properties of the classes that a page holds."""
+    written = _class(module.read_text(), name)
+    declared = _class(module.with_suffix(".d.ts").read_text(), name)
+    members = re.findall(r"^  (?:async |get )?([a-z]\w*)\(", written, re.M)
 
-        assert len(members) > 5
-        assert [m for m in members if not re.search(rf"^  .*\b{m}\b", declared, re.M)] == []
+    assert len(members) > 5
+    assert [m for m in members if not re.search(rf"^  .*\b{m}\b", declared, re.M)] == []
 
 
 def _class(source: str, name: str) -> str:

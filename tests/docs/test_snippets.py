@@ -15,7 +15,7 @@ import redis
 
 from redis_pubsub import apublish
 from redis_pubsub.broker import Read
-from redis_pubsub.broker.commands import PUBLISH
+from redis_pubsub.broker.scripts import PUBLISH
 from redis_pubsub.contrib.websockets import setup, websocket_pubsub
 from redis_pubsub.testing import eager_jobs
 from tests.processes import ROOT, Process

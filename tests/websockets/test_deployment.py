@@ -316,7 +316,7 @@ async def test_the_command_listens_on_a_unix_socket_and_logs_requests(env, tmp_p
 
 
 async def test_a_slow_page_does_not_delay_sockets(env):
-    """P48: Django runs in threads of its own; a page that hangs leaves sockets prompt."""
+    """P48, T-8: Django runs in threads of its own; a slow page leaves sockets prompt."""
     port = free_port()
     with gunicorn("deployment:application", port, env) as server:
         server.wait_for_port(port)

@@ -74,7 +74,7 @@ class TheConfig(AppConfig):
     ids=["module", "handlersconf", "package", "AppConfig"],
 )
 def test_every_layout_of_an_app_is_found(make_app, name, files, entry):
-    """P-9, B22: module or package, either list, listed by its AppConfig too."""
+    """P-9, M-6, B22: module or package, either list, listed by its AppConfig too."""
     make_app(name, files, entry)
 
     (handler,) = [h for h in load_handlers() if h.name.startswith(name)]
@@ -97,7 +97,7 @@ def test_every_layout_of_an_app_is_found(make_app, name, files, entry):
     ],
 )
 def test_what_is_wrong_stops_the_start_and_is_named(make_app, text, said):
-    """P-9, bad input: app, module and name in the message, and the cause."""
+    """P-9, M-6, bad input: app, module and name in the message, and the cause."""
     make_app("broken", {"websockets.py": text})
 
     with pytest.raises(HandlerConfigError) as caught:

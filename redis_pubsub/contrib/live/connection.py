@@ -325,9 +325,6 @@ class Connection:
         if heard is None or not heard.is_positioned:
             return
         self.server.engine.metrics.count("insufficient_states")
-        if heard.is_server_side:
-            self.end(Disconnects.INSUFFICIENT_STATE)
-            return
         # No longer fed at once, so that nothing overtakes what it has to read; told a
         # little later, so that not everybody comes back in one moment.
         self.unfeed(channel)

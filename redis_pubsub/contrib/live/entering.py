@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
+from ...addresses import BROADCAST, address_kind
 from ...auth.authorize import Grant
 from ...auth.tokens import Claims, ExpiredToken, InvalidToken, verify
 from ...codes import Code, Disconnects, Errors
@@ -288,8 +289,12 @@ class Entering:
         entry.by_row = grant.by_row and not entry.by_token and not entry.is_server_side
         config = self._server.engine.config
         ruled = config.channel_options(entry.channel)
-        modelled = config.model_channel_options(entry.channel)
-        entry.options = modelled
+        if address_kind(entry.channel) == BROADCAST:
+            # What is for everybody who is connected is kept only where a rule says so:
+            # else losing it would send everybody away at once.
+            entry.options = ruled
+        else:
+            entry.options = config.model_channel_options(entry.channel)
         # A position is given out where messages to come will have one.
         entry.begins = ruled.has_history or grant.has_row or entry.is_server_side
 

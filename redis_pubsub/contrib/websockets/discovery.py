@@ -9,7 +9,7 @@ from typing import Any
 from ...discovery import app_modules
 from ...exceptions import HandlerConfigError
 from ..live.procedures import Procedure
-from .handlers import Route
+from .handlers import Route, as_route
 
 logger = logging.getLogger("redis_pubsub.websockets")
 
@@ -17,7 +17,8 @@ MODULE = "websockets"
 LISTS = ("handlerconf", "handlersconf")
 
 
-Served = Route | Procedure
+Served = Route | Procedure | type[Any]
+"""A class is one that has an event socket, see `as_route`."""
 
 
 def load_handlers() -> list[Served]:
@@ -45,7 +46,7 @@ def _names(module: ModuleType) -> list[Any]:
         )
     if not listed:
         unlisted = [
-            name for name, value in vars(module).items() if isinstance(value, Route)
+            name for name, value in vars(module).items() if as_route(value) is not None
         ]
         if unlisted:
             logger.warning(
@@ -58,13 +59,15 @@ def _names(module: ModuleType) -> list[Any]:
 
 def _handler(app: str, module: ModuleType, name: Any) -> Route:
     handler = getattr(module, name, None) if isinstance(name, str) else name
-    if not isinstance(handler, Route):
+    route = as_route(handler)
+    if route is None:
         raise HandlerConfigError(
             f"app {app!r}: {module.__name__} lists {name!r} in its handlerconf, "
             + (
                 "but has nothing of that name"
                 if handler is None
-                else "which is not decorated with @websocket or @websocket_pubsub"
+                else "which is not decorated with @websocket or @websocket_pubsub, and is "
+                "no event socket"
             )
         )
-    return handler
+    return route

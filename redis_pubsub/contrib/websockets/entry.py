@@ -93,12 +93,16 @@ def get_application(
 
 
 def get_runner_factory(
-    *, static_files: bool = False
+    *, static_files: bool = False, pages: bool = True
 ) -> Callable[[], Awaitable[web.AppRunner]]:
     """What ``deployment.py`` exports: gunicorn's aiohttp worker calls it after the fork.
 
     The runner it makes closes sockets before aiohttp stops to hear them, keeps request
     bodies as they were sent, and wakes at once on SIGTERM.
+
+    Args:
+        static_files: See `get_application`.
+        pages: ``False`` for a process of sockets alone: Django's pages are another's.
 
     Raises:
         HandlerConfigError: See `setup`; told here, before any worker serves.
@@ -109,7 +113,7 @@ def get_runner_factory(
     from ...receivers import load_receivers
     from ...web import garbage
     from .discovery import load_handlers
-    from .server import make_runner, site_application
+    from .server import make_runner, site_application, socket_application
     from .siblings import Siblings
 
     # Each worker finds the same again; what is broken is told before there are any.
@@ -117,7 +121,10 @@ def get_runner_factory(
     load_receivers()
 
     async def application() -> web.AppRunner:
-        app = site_application(None, static_files=static_files)
+        if pages:
+            app = site_application(None, static_files=static_files)
+        else:
+            app = socket_application(None)
         garbage.relax()
         return make_runner(app, siblings=Siblings())
 

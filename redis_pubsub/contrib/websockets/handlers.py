@@ -93,12 +93,15 @@ class Route:
         standing = await engine.part(Gatekeeper).admit(request, self._authenticate)
         if standing is not None:
             place.claim_or_refuse(standing.user_id)
+        user = None if standing is None else standing.user
+        protocols, headers = await self.greet(request, user)
         socket = HandlerSocket(
             engine.config.limits,
             engine.metrics,
-            (*self._protocols, BEARER),
+            (*protocols, BEARER),
             self._max_message_bytes,
         )
+        socket.headers.update(headers)
         try:
             await socket.prepare(request)
         except ConnectionResetError:
@@ -112,6 +115,20 @@ class Route:
         if socket.is_flood:
             place.flooded()
         return socket
+
+    async def greet(
+        self, request: web.Request, user: AbstractBaseUser | None
+    ) -> tuple[tuple[str, ...], dict[str, str]]:
+        """The subprotocols that are spoken with this client, and headers for it.
+
+        Raises:
+            web.HTTPException: It is not let in.
+        """
+        return self._protocols, {}
+
+    def describe(self) -> str:
+        """For the summary in the log: what there is to say besides the name."""
+        return ""
 
     def arguments(
         self, request: web.Request, user: AbstractBaseUser | None, manager: Any
@@ -129,6 +146,13 @@ class Route:
         if self._authenticate:
             keywords["user"] = user
         return params, keywords
+
+
+def as_route(value: Any) -> Route | None:
+    """A handler's route: the value itself, or of a class the one made for it."""
+    if isinstance(value, type):
+        value = getattr(value, "events", None)
+    return value if isinstance(value, Route) else None
 
 
 def _upgrade_required() -> web.Response:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
 from aiohttp import web
 
 from ...conf import get_config
 from ...consumers import by_name as queues_of
 from ...engine import Engine
+from ...exceptions import HandlerConfigError
 from ...publishing.outbox.relay import Relay
 from ...receivers import Receiver, load_receivers
 from ...web.connections import Connections
@@ -23,11 +24,13 @@ from ..live.server import LiveServer
 from ..monitoring import endpoints as monitoring
 from ..tasks.consumers import load_all
 from .discovery import Served, load_handlers
-from .handlers import Route
+from .handlers import Route, as_route
 from .pages import DjangoPages
 from .routes import both_forms
 from .runner import Runner
 from .siblings import Siblings
+
+logger = logging.getLogger("redis_pubsub.websockets")
 
 # A path may hold an encoded line break, which a plain `.*` would not match.
 _EVERY_PATH = r"/{path_info:(?s:.*)}"
@@ -46,9 +49,10 @@ def socket_application(
         receivers = load_receivers() if handlers is None else []
     served = load_handlers() if handlers is None else handlers
     procedures = by_name(each for each in served if isinstance(each, Procedure))
-    for handler in served:
-        if isinstance(handler, Route):
-            add_handler(app, handler)
+    routes = by_path(filter(None, map(as_route, served)))
+    for handler in routes.values():
+        add_handler(app, handler)
+    _summarize(routes, procedures)
     live = get_config().live_options
     if live.enabled:
         mount(app, live)
@@ -72,6 +76,34 @@ def socket_application(
     app.on_shutdown.append(_hang_up)
     app.on_response_prepare.append(_let_go)
     return app
+
+
+def by_path(routes: Iterable[Route]) -> dict[str, Route]:
+    """A table of handlers.
+
+    Raises:
+        HandlerConfigError: Two have one path.
+    """
+    table: dict[str, Route] = {}
+    for route in routes:
+        path = route.route[1]
+        other = table.setdefault(path, route)
+        if other is not route:
+            raise HandlerConfigError(
+                f"{path} has two handlers: {other.name} and {route.name}"
+            )
+    return table
+
+
+def _summarize(routes: Mapping[str, Route], procedures: Mapping[str, Procedure]) -> None:
+    """Say in the log what is served, and by what."""
+    for path, route in routes.items():
+        more = route.describe()
+        logger.info("serves %s: %s%s", path, route.name, f" ({more})" if more else "")
+    for name, procedure in procedures.items():
+        logger.info(
+            "serves %s: %s", f"rpc {name!r}" if name else "messages", procedure.path
+        )
 
 
 def add_handler(app: web.Application, handler: Route) -> None:

@@ -26,6 +26,7 @@ from ...web.outlet import Outlet
 logger = logging.getLogger("redis_pubsub.websockets")
 
 _CLOSE_DEADLINE_S = 10.0
+_NO_CODE = 1005
 _ENDS = (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR)
 
 
@@ -73,6 +74,10 @@ class HandlerSocket(GuardedSocket):
         self._inbox_bytes = 0
         self._receiver: asyncio.Future[None] | None = None
         self._is_over = False
+        # The code of our own close frame, and of the client's (1006: it sent none); 0 as
+        # long as there was none.
+        self.closed_with = 0
+        self.left_with = 0
         self._closing_task: asyncio.Task[bool] | None = None
         self._pump_task: asyncio.Task[Any] | None = None
 
@@ -165,6 +170,7 @@ class HandlerSocket(GuardedSocket):
 
     def abandon(self, code: int, reason: str) -> None:
         """Close without waiting for anything: a close frame, then the end of it."""
+        self.closed_with = self.closed_with or code
         transport = self._outlet.shut() if self._outlet is not None else None
         if transport is not None:
             transport.write(frame(code.to_bytes(2, "big") + cut_reason(reason), 0x88))
@@ -191,11 +197,22 @@ class HandlerSocket(GuardedSocket):
         return Closing(self)
 
     def _start_close(self, code: int, reason: bytes) -> None:
+        if self._pump_task is not None and asyncio.current_task() is self._pump_task:
+            # aiohttp's answer to the client's end.
+            self.left_with = self._code_of_client(code)
+        else:
+            self.closed_with = self.closed_with or code
         # Nothing of ours may follow the close frame.
         if self._outlet is not None:
             self._outlet.shut()
         if self._closing_task is None:
             self._closing_task = asyncio.create_task(self._close(code, reason))
+
+    def _code_of_client(self, answer: int) -> int:
+        """With which code a client left, broke the protocol, or was lost."""
+        if self._closing:
+            return self._close_code or _NO_CODE
+        return answer if answer != WSCloseCode.OK else WSCloseCode.ABNORMAL_CLOSURE
 
     async def _close(self, code: int, reason: bytes) -> bool:
         """aiohttp's close with a bound: a client that does not read keeps nothing."""

@@ -1,6 +1,7 @@
 """``manage.py pubsub_serve``: sockets and pages in one process, for development.
 
-With ``--workers`` above 1 it starts gunicorn, which is what production uses directly.
+With ``--workers`` above 1 it starts gunicorn, which is what production uses directly. With
+``--no-django`` it serves sockets alone.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ from django.utils import autoreload
 
 from ...broker import MEMORY
 from ...conf import get_config
-from ...contrib.websockets.server import make_runner, site_application
+from ...contrib.websockets.server import make_runner, site_application, socket_application
 from ...web import garbage
 from ...web.connections import Connections
 from ...web.keys import ENGINE
 
+PACKAGE = "redis_pubsub.contrib.websockets"
 RELOAD = 3
 """The exit status with which Django's reloader asks for a new process."""
 
@@ -49,6 +51,9 @@ class Command(BaseCommand):
         )
         parser.add_argument("--workers", type=int, default=1, help="more than 1: gunicorn")
         parser.add_argument("--noreload", action="store_true", help="do not watch the code")
+        parser.add_argument(
+            "--no-django", action="store_true", help="sockets only, none of Django's pages"
+        )
         parser.add_argument("--nostatic", action="store_true", help="no static files")
         parser.add_argument("--access-log", action="store_true", help="log every request")
 
@@ -94,13 +99,9 @@ class Command(BaseCommand):
             if options["unix"]
             else (f"{options['host']}:{options['port']}")
         )
+        module = "deploy_sockets" if options["no_django"] else "deploy"
         arguments = [
-            *(
-                sys.executable,
-                "-m",
-                "gunicorn",
-                "redis_pubsub.contrib.websockets.deploy:application",
-            ),
+            *(sys.executable, "-m", "gunicorn", f"{PACKAGE}.{module}:application"),
             *("--bind", bind, "--workers", str(options["workers"])),
             *("--worker-class", "aiohttp.worker.GunicornWebWorker"),
             # A control socket that nobody asked for; gunicorn has one since 25.1.
@@ -139,8 +140,11 @@ class Server:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         options = self._options
-        has_static = settings.DEBUG and not options["nostatic"]
-        self._app = site_application(None, static_files=has_static)
+        if options["no_django"]:
+            self._app = socket_application(None)
+        else:
+            has_static = settings.DEBUG and not options["nostatic"]
+            self._app = site_application(None, static_files=has_static)
         runner = make_runner(
             self._app, access_log=_access_log() if options["access_log"] else None
         )

@@ -983,5 +983,5 @@ function upsert(map, publication, key = publication.pk) {
   return map;
 }
 
-globalThis.redisPubSub = { Live, LiveError, Subscription, UnauthorizedError, byUser, codes, live, upsert };
+Object.assign((globalThis.redisPubSub ??= {}), { Live, LiveError, Subscription, UnauthorizedError, byUser, codes, live, upsert });
 })();

@@ -181,14 +181,14 @@ describe(`subscription tokens over ${TRANSPORT}`, { concurrency: true }, () => {
     const asked = [];
     const sub = newSub(client, channel, {
       getToken: async () => {
-        asked.push(await backstage('subscription_token', { channel, ttl_s: 1 }));
+        asked.push(await backstage('subscription_token', { channel, ttl_s: 2 }));
         sub.emit('join', {});
         return asked.at(-1);
       },
     });
 
     sub.subscribe();
-    await sub.events.untilTrue(() => asked.length >= 4);
+    await sub.events.untilTrue(() => asked.length >= 3);
     await call(client, 'echo', 1);
 
     assert.equal(sub.events.of('subscribing').length, 1);

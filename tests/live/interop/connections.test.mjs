@@ -71,14 +71,14 @@ describe(`connections over ${TRANSPORT}`, { concurrency: true }, () => {
     const user = userName();
     const asked = [];
     const getToken = async () => {
-      asked.push(await backstage('token', { user, ttl_s: 1 }));
+      asked.push(await backstage('token', { user, ttl_s: 2 }));
       client.emit('message', {});
       return asked.at(-1);
     };
     const client = newClient({ getToken });
 
     client.connect();
-    await client.events.untilTrue(() => asked.length >= 4);
+    await client.events.untilTrue(() => asked.length >= 3);
 
     assert.equal(await call(client, 'who'), user);
     assert.equal(client.events.of('connecting').length, 1);
@@ -87,7 +87,7 @@ describe(`connections over ${TRANSPORT}`, { concurrency: true }, () => {
 
   test('a token of somebody else ends a connection that wants to go on', async () => {
     const [user, other] = [userName(), userName()];
-    const token = await backstage('token', { user, ttl_s: 1 });
+    const token = await backstage('token', { user, ttl_s: 4 });
     const client = newClient({ token, getToken: () => backstage('token', { user: other }) });
 
     client.connect();

@@ -102,14 +102,14 @@ async def test_tokens_that_end_are_renewed(open_client, backstage):
 
         async def token() -> str:
             asked.append("connection")
-            return await backstage("token", user=user, ttl_s=1)
+            return await backstage("token", user=user, ttl_s=2)
 
         async def subscription_token(channel: str) -> str:
             asked.append("subscription")
             if min(asked.count("connection"), asked.count("subscription")) >= 3:
                 enough.set()
             return await backstage(
-                "subscription_token", channel=channel, user=user, ttl_s=1
+                "subscription_token", channel=channel, user=user, ttl_s=2
             )
 
         client = await open_client(form, get_token=token).connect()
@@ -129,14 +129,14 @@ async def test_tokens_that_are_not_renewed_end(open_client, backstage):
     let in again; a subscription's end leaves the connection."""
 
     async def let_go(form: str) -> None:
-        token = await backstage("token", user=user_name(), ttl_s=1)
+        token = await backstage("token", user=user_name(), ttl_s=4)
         client = await open_client(form, token=token).connect()
         assert (await client.events.until("connecting", 2)).code == 3005
         await client.events.until("disconnected")
 
     async def end_sub(form: str) -> None:
         channel = channel_in("secret")
-        token = await backstage("subscription_token", channel=channel, ttl_s=1)
+        token = await backstage("subscription_token", channel=channel, ttl_s=4)
         client = await open_client(form).connect()
         sub = await client.subscribe(channel, token=token)
         assert (await sub.events.until("subscribing", 2)).code == 2501
