@@ -48,6 +48,11 @@ REDIS_PUBSUB = {
             "join_leave": True,
             "leave_delay_s": 3,
         },
+        # The last notice, a day long, for the page that is loaded and for who is new.
+        **{
+            f"{kind}:notices": {"history_size": 1, "history_ttl_s": 24 * 3600, "replay": 1}
+            for kind in ("user:*", "group:*", "broadcast")
+        },
         # Who is typing is news for a moment: nothing is kept.
         "typing:*": {"history_size": 0},
     },
@@ -62,6 +67,8 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "redis_pubsub",
     "example.chat",
+    "example.imports",
+    "example.notices",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",

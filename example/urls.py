@@ -12,6 +12,8 @@ urlpatterns = [
     path("logout/", LogoutView.as_view(), name="logout"),
     path("admin/", admin.site.urls),
     path("", include("example.chat.urls")),
+    path("", include("example.imports.urls")),
+    path("", include("example.notices.urls")),
     # Only in DEBUG; there it also works under gunicorn, which has no static files.
     *staticfiles_urlpatterns(),
 ]

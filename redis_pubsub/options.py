@@ -223,6 +223,7 @@ class LiveOptions:
         enabled: Whether it is served.
         path: Where: ``<path>/websocket``, ``<path>/sse``, ``<path>/http_stream``, and
             ``emulation`` beside it.
+        events_path: Where plain server-sent events are; ``""`` for nowhere.
         anonymous: Whether a client without credentials may connect.
         personal_channels: Path of a class that says what a connection hears without
             asking, see `redis_pubsub.auth.PersonalChannels`; ``""`` for that one.
@@ -234,6 +235,7 @@ class LiveOptions:
 
     enabled: bool = True
     path: str = "/connection"
+    events_path: str = "/events"
     anonymous: bool = False
     personal_channels: str = ""
     token_key: str | tuple[str, ...] = ""
@@ -249,6 +251,11 @@ class LiveOptions:
     def base_path(self) -> str:
         """``path`` with one slash before and none behind."""
         return "/" + self.path.strip("/")
+
+    @property
+    def full_events_path(self) -> str:
+        """``events_path`` with one slash before."""
+        return "/" + self.events_path.lstrip("/")
 
     @property
     def emulation_path(self) -> str:

@@ -24,7 +24,7 @@ from .models import LATEST, Correspondence, Message, name_of
 @require_safe
 def inbox(request: HttpRequest) -> HttpResponse:
     """One's correspondences."""
-    return _page(request, "chat/inbox.html")
+    return page(request, "chat/inbox.html")
 
 
 @login_required
@@ -59,7 +59,7 @@ def new_correspondence(request: HttpRequest) -> HttpResponse:
     form = CorrespondenceForm(request.POST or None, user=request.user)
     if request.method == "POST" and form.is_valid():
         return redirect(form.save())
-    return _page(request, "chat/new.html", {"form": form})
+    return page(request, "chat/new.html", {"form": form})
 
 
 @login_required
@@ -68,7 +68,7 @@ def subscriptions(request: HttpRequest) -> HttpResponse:
     """What one is subscribed to, to be switched off and on, and what arrives on it."""
     active = request.user.subscriptions.filter(active=True)
     own = request.user.correspondences.select_related("channel").order_by("subject")
-    return _page(
+    return page(
         request,
         "chat/subscriptions.html",
         {"own": own, "active": set(active.values_list("channel_id", flat=True))},
@@ -94,10 +94,10 @@ def _thread(
         "latest": row.messages.select_related("author").order_by("-pk")[:LATEST],
         "form": form,
     }
-    return _page(request, "chat/correspondence.html", context, status=status)
+    return page(request, "chat/correspondence.html", context, status=status)
 
 
-def _page(
+def page(
     request: HttpRequest,
     template: str,
     context: dict[str, Any] | None = None,

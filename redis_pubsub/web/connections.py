@@ -33,7 +33,7 @@ _WAVES_SHARE = 0.5
 """Part of the time in which the last wave has begun; the rest is for answers."""
 _RETURNS_PER_S = 500.0
 """How many of the clients that were sent away are asked to come back each second."""
-HANDLER, LIVE = "handler", "live"
+HANDLER, LIVE, EVENTS = "handler", "live", "sse"
 GOING_AWAY = "the server is restarting"
 
 
@@ -43,7 +43,7 @@ class Connection(Protocol):
     Attributes:
         id: Unguessable, unique in the cluster.
         user_id: Its user's primary key as text; ``""`` for nobody.
-        kind: `HANDLER` or `LIVE`.
+        kind: `HANDLER`, `LIVE` or `EVENTS`.
         standing: By what right it is open; ``None`` for nobody.
     """
 
@@ -113,7 +113,7 @@ class Connections:
         deadline_s = engine.config.limits.write_deadline_s
         self._stalls = Stalls(self._open, deadline_s, self._stalled)
         engine.closing.callback(self._stalls.close)
-        for kind in (HANDLER, LIVE):
+        for kind in (HANDLER, LIVE, EVENTS):
             self._show(kind)
 
     def _show(self, kind: str) -> None:

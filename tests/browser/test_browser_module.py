@@ -17,8 +17,11 @@ STATIC = HERE.parents[1] / "redis_pubsub" / "static" / "redis_pubsub"
 MODULE = STATIC / "redis_pubsub.js"
 EVENTS = STATIC / "events.js"
 
+PROGRESS = STATIC / "progress.js"
+
 GZIPPED_BYTES = 8192
 EVENTS_GZIPPED_BYTES = 2560
+PROGRESS_GZIPPED_BYTES = 2560
 NODE_VERSION = (20, 11)
 """The first whose mocked timers move the clock too."""
 TIMEOUT_S = 60
@@ -77,6 +80,16 @@ def test_the_types_name_every_public_member(module: Path, name: str) -> None:
 
     assert len(members) > 5
     assert [m for m in members if not re.search(rf"^  .*\b{m}\b", declared, re.M)] == []
+
+
+def test_the_progress_element_is_small_and_typed() -> None:
+    """Beside the module, for pages that want it: its types name every export."""
+    source, types = PROGRESS.read_text(), PROGRESS.with_suffix(".d.ts").read_text()
+
+    assert len(gzip.compress(source.encode(), 9)) <= PROGRESS_GZIPPED_BYTES
+    exported = re.findall(r"^export (?:class|function|const) (\w+)", source, re.M)
+    assert len(exported) == 3
+    assert set(exported) <= set(re.findall(r"^export \w+ (\w+)", types, re.M))
 
 
 def _class(source: str, name: str) -> str:

@@ -200,6 +200,17 @@ class Browser:
             path, headers={"Origin": origin or self._chat.url}
         )
 
+    async def open_stream(self, path: str, *channels: str) -> aiohttp.ClientResponse:
+        """Plain events of channels, as far as their head."""
+        response = await self._http.get(
+            path,
+            params=[("channel", channel) for channel in channels],
+            headers={"Origin": self._chat.url},
+            timeout=aiohttp.ClientTimeout(total=None),
+        )
+        assert response.status == 200, await response.text()
+        return response
+
     async def open_tabs(self, path: str) -> list[Socket]:
         """Sockets, at least eight and so many that every worker has one."""
         tabs: list[Socket] = []

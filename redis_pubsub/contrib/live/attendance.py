@@ -44,7 +44,7 @@ class Attendance:
         options = entry.options
         info = connection.info(entry.chan_info)
         try:
-            if options.join_leave:
+            if options.join_leave and connection.hears_unasked:
                 companion = presence_channel(entry.channel)
                 await self._engine.hub.listen(companion, connection.joins)
             await self._engine.presence.enter(

@@ -78,26 +78,54 @@ async def connect(connection: Connection, command: Command) -> None:
     server = connection.server
     refreshes, began = server.refreshes, time.monotonic()
     try:
-        identity = await identify(connection, request)
-        connection.conn_info = identity.info
-        connection.identified(identity.standing)
-        ended = server.ended_since(began, connection.standing)
-        if ended is not None:
-            raise Refused(ended)
-        if not connection.claim_place(connection.user_id):
-            raise Refused(Disconnects.CONNECTION_LIMIT)
+        identity = await recognize(connection, request, began)
         await _admit(connection, command, request, identity)
-        if connection.session.ending is None:
-            server.rechecks.watch(connection, server.rechecks.heard)
-        if server.refreshes != refreshes and connection.user_id:
-            # He may not be any more who he was when he was looked up.
-            server.look_again(connection.user_id, entirely=True)
+        keep_watch(connection, refreshes)
     except Refused as refusal:
         server.engine.metrics.count("live_refused")
         if refusal.code.code < 3000:
             connection.session.refused(command, refusal.code)
         else:
             connection.session.end(refusal.code)
+
+
+async def recognize(
+    connection: Connection, request: ConnectRequest, began: float
+) -> Identity:
+    """Find out who a client is, and whether he may have another connection.
+
+    Args:
+        connection: His.
+        request: What it has said.
+        began: Of ``time.monotonic()``: who is sent away from then on is not let in.
+
+    Raises:
+        Refused: He is not let in.
+    """
+    identity = await identify(connection, request)
+    connection.conn_info = identity.info
+    connection.identified(identity.standing)
+    ended = connection.server.ended_since(began, connection.standing)
+    if ended is not None:
+        raise Refused(ended)
+    if not connection.claim_place(connection.user_id):
+        raise Refused(Disconnects.CONNECTION_LIMIT)
+    return identity
+
+
+def keep_watch(connection: Connection, refreshes: int) -> None:
+    """From now on look whether a connection that was let in may stay.
+
+    Args:
+        connection: Which.
+        refreshes: `LiveServer.refreshes` when it was asked who it is.
+    """
+    server = connection.server
+    if connection.session.ending is None:
+        server.rechecks.watch(connection, server.rechecks.heard)
+    if server.refreshes != refreshes and connection.user_id:
+        # He may not be any more who he was when he was looked up.
+        server.look_again(connection.user_id, entirely=True)
 
 
 async def _admit(

@@ -84,10 +84,13 @@ class Connection:
         commands_at: When what it has said is paid for; see `rationing.Rations`.
         conn_info: What its token wants others to be told of it.
         session: What was said so far.
+        hears_unasked: Whether it hears more than it has asked for: what is for it, and who
+            comes and goes.
         listener: What the hub feeds.
     """
 
     kind = LIVE
+    hears_unasked = True
     __slots__ = (
         "_calls",
         "_ended",

@@ -50,6 +50,7 @@ class Entry:
         expires_at: Unix time at which a token's permission ends; 0 for never.
         chan_info: What the token wants others to be told.
         after: Where what it missed begins; `since`, unless more was withheld from it.
+        replay: How many of the last messages it wants, if it is new.
     """
 
     channel: str
@@ -69,6 +70,7 @@ class Entry:
     after: Position | None = None
     is_in: bool = False
     is_withheld: bool = False
+    replay: int = 0
 
     @property
     def since(self) -> Position | None:
@@ -90,7 +92,7 @@ class Entry:
     @property
     def replays(self) -> int:
         """How many of the last messages it gets, being new."""
-        return 0 if self.wish.recover else self.options.replay
+        return 0 if self.wish.recover else max(self.replay, self.options.replay)
 
     @property
     def reads(self) -> bool:

@@ -43,13 +43,15 @@ def allow_origin(request: web.Request, response: web.StreamResponse) -> None:
         response.headers[hdrs.VARY] = hdrs.ORIGIN
 
 
-async def preflight(request: web.Request) -> web.StreamResponse:
+async def preflight(
+    request: web.Request, method: str = hdrs.METH_POST
+) -> web.StreamResponse:
     """Answer a browser that asks whether a page of another origin may ask."""
     gatekeeper: Gatekeeper = request.config_dict[ENGINE].part(Gatekeeper)
     gatekeeper.inspect(request)
     response = web.Response(status=204)
     allow_origin(request, response)
-    response.headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = "POST, OPTIONS"
+    response.headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = f"{method}, OPTIONS"
     response.headers[hdrs.ACCESS_CONTROL_MAX_AGE] = "300"
     asked = request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS)
     if asked:

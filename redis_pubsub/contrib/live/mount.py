@@ -9,6 +9,7 @@ from aiohttp import web
 
 from ...options import LiveOptions
 from .emulation import emulation
+from .events import events
 from .http import preflight
 from .streams import http_stream, sse
 from .websocket import websocket
@@ -31,6 +32,8 @@ def mount(app: web.Application, options: LiveOptions) -> None:
         (("POST", "OPTIONS"), posts),
     ):
         app.router.add_route("*", address, functools.partial(_refuse, methods))
+    if options.events_path:
+        app.router.add_route("*", options.full_events_path, events)
 
 
 async def _refuse(methods: Sequence[str], request: web.Request) -> web.StreamResponse:

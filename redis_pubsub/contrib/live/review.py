@@ -138,7 +138,8 @@ class Review:
                 heard.by_row = answer is None
             else:
                 _end(connection, channel, heard)
-        await refresh_own_channels(connection)
+        if connection.hears_unasked:
+            await refresh_own_channels(connection)
 
     async def _close(self) -> None:
         if self._task is not None:

@@ -27,7 +27,7 @@ from .server import LiveServer
 POSTS_WAITING = 64
 """Posts of one client that may wait for those before them."""
 _END_DEADLINE_S = 10.0
-_HEADERS = {
+HEADERS = {
     hdrs.CACHE_CONTROL: "private, no-cache, no-store, must-revalidate, max-age=0",
     hdrs.PRAGMA: "no-cache",
     # nginx would keep a stream for itself until it has enough of it.
@@ -75,7 +75,7 @@ class StreamLine:
         transport = self.outlet.shut()
         self._over()
         if transport is not None:
-            transport.write(self.form.wrap(self.form.codec.disconnect_push(code)))
+            transport.write(self.form.goodbye(code))
             asyncio.get_running_loop().call_later(_END_DEADLINE_S, transport.abort)
 
     def abort(self) -> None:
@@ -154,7 +154,7 @@ async def _serve(
         await office.open()
     except BrokerUnavailable:
         raise web.HTTPServiceUnavailable(headers={hdrs.RETRY_AFTER: "1"}) from None
-    response = web.StreamResponse(headers=_HEADERS)
+    response = web.StreamResponse(headers=HEADERS)
     response.content_type = opening.content_type
     response.charset = "utf-8"
     response.force_close()

@@ -78,6 +78,10 @@ class Form:
         """Several replies as one write."""
         return self.wrap(self.codec.SEPARATOR.join(replies))
 
+    def goodbye(self, code: Code) -> bytes:
+        """What a stream ends with."""
+        return self.wrap(self.codec.disconnect_push(code))
+
     def _publication(self, message: Message) -> bytes:
         return self.wrap(self.codec.push(message))
 
@@ -87,8 +91,8 @@ class Form:
         return self.wrap(push)
 
 
-def _chunk(data: bytes) -> bytes:
-    """Source: RFC 9112, section 7.1."""
+def chunk(data: bytes) -> bytes:
+    """Bytes as a chunk of a response. Source: RFC 9112, section 7.1."""
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
@@ -102,12 +106,12 @@ def _event(data: bytes) -> bytes:
 
 
 def _chunked(wrap: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
-    return lambda data: _chunk(wrap(data))
+    return lambda data: chunk(wrap(data))
 
 
 WEBSOCKET = Form("websocket", json, functools.partial(frame, opcode=TEXT), opcode=TEXT)
-STREAM = Form("http_stream", json, _chunked(_lines), envelop=_chunk)
-SSE = Form("sse", json, _chunked(_event), envelop=_chunk)
+STREAM = Form("http_stream", json, _chunked(_lines), envelop=chunk)
+SSE = Form("sse", json, _chunked(_event), envelop=chunk)
 # For proxies that speak HTTP/1.0 to us: the end of the connection ends the stream.
 STREAM_UNCHUNKED = Form("http_stream", json, _lines)
 SSE_UNCHUNKED = Form("sse", json, _event)
