@@ -88,7 +88,7 @@ class Orm:
         Without it asgiref runs all of them in one thread of the whole process.
         """
         if not self.in_test_thread:
-            SyncToAsync.context_to_thread_executor[self._context] = self._opened()
+            self._opened()
             SyncToAsync.thread_sensitive_context.set(self._context)
 
     def close(self) -> None:
@@ -102,4 +102,5 @@ class Orm:
         # Threads start with the first call, never before a fork.
         if self._pool is None:
             self._pool = _Pool(self._threads, self._waiting)
+            SyncToAsync.context_to_thread_executor[self._context] = self._pool
         return self._pool

@@ -123,6 +123,7 @@ class Engine:
             self.metrics,
             Envelope(options.envelope_key),
             recovery_messages=config.limits.recovery_messages,
+            keeps_history=lambda each: config.model_channel_options(each).has_history,
             judge=self.audiences,
         )
         self.audiences.bind(self.hub.viewers)

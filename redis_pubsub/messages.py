@@ -83,7 +83,7 @@ def check_channel_name(name: str) -> str:
         )
     if not _CONTROL_CHARACTERS.isdisjoint(name):
         raise InvalidChannelName(f"a channel's name has no control characters: {name!r}")
-    if any("\ud800" <= character <= "\udfff" for character in name):
+    if not name.isascii() and any("\ud800" <= each <= "\udfff" for each in name):
         raise InvalidChannelName(f"a channel's name is valid Unicode: {name!r}")
     return name
 

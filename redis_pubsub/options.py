@@ -9,6 +9,7 @@ import fnmatch
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 from typing import Any
 
 CHANNEL_NAME_MAX = 255
@@ -55,6 +56,10 @@ class ChannelOptions:
     audience: bool = False
     models: tuple[str, ...] = ()
 
+    def __hash__(self) -> int:
+        # There are a handful of them, and they are keys of what is asked most often.
+        return hash((self.history_size, self.history_ttl_s, self.subscribe))
+
     @property
     def has_history(self) -> bool:
         return self.history_size > 0
@@ -65,6 +70,7 @@ class ChannelOptions:
         return self.history_size == 0 and self.history_ttl_s == 0
 
 
+_CHANNELS_REMEMBERED = 4_096
 CHANNEL_OPTION_NAMES = frozenset(f.name for f in fields(ChannelOptions))
 
 
@@ -87,13 +93,16 @@ class ChannelRules:
             (re.compile(fnmatch.translate(pattern)).match, pattern) for pattern in patterns
         ]
         self._made: dict[tuple[str, ChannelOptions], ChannelOptions] = {}
+        # Asked several times for each channel of each connection that comes.
+        self._known: Callable[[str], str] = lru_cache(_CHANNELS_REMEMBERED)(self._find)
         for pattern in rules:
             self._options(pattern, ChannelOptions())
 
     def pattern_of(self, channel: str) -> str:
         """The rule that speaks of a channel; ``""`` if none does."""
-        if channel in self._rules:
-            return channel
+        return channel if channel in self._rules else self._known(channel)
+
+    def _find(self, channel: str) -> str:
         return next(
             (pattern for matches, pattern in self._patterns if matches(channel)), ""
         )
@@ -102,12 +111,8 @@ class ChannelRules:
         self, channel: str, default: ChannelOptions = ChannelOptions()
     ) -> ChannelOptions:
         """The options of a channel."""
-        if channel in self._rules:
-            return self._options(channel, default)
-        for matches, pattern in self._patterns:
-            if matches(channel):
-                return self._options(pattern, default)
-        return default
+        pattern = self.pattern_of(channel)
+        return self._options(pattern, default) if pattern else default
 
     def _options(self, pattern: str, default: ChannelOptions) -> ChannelOptions:
         made = self._made.get((pattern, default))
@@ -224,6 +229,8 @@ class LiveOptions:
             asking, see `redis_pubsub.auth.PersonalChannels`; ``""`` for that one.
         token_key: Key of this site's own tokens, see `redis_pubsub.auth.tokens`; or
             several: the first signs, and each verifies.
+        trust_tokens: Whether such a token is enough to connect, without a look at the
+            user it names.
     """
 
     enabled: bool = True
@@ -232,6 +239,7 @@ class LiveOptions:
     anonymous: bool = False
     personal_channels: str = ""
     token_key: str | tuple[str, ...] = ""
+    trust_tokens: bool = False
 
     @property
     def token_keys(self) -> tuple[str, ...]:

@@ -286,3 +286,22 @@ def test_a_promoted_replica_begins_another_epoch(prefix):
 def _has_replica(server):
     with redis.Redis.from_url(server.url) as admin:
         return admin.info("replication").get("slave0", {}).get("state") == "online"
+
+
+async def test_where_a_channel_without_history_stands_is_not_read(until):
+    """The settings say that there is none: a channel for each connection costs no read; if
+    another process keeps one all the same, a message that is missing is still noticed."""
+    metrics = Metrics()
+    broker = open_broker(BrokerOptions(url="memory://"), metrics)
+    hub = Hub(broker, metrics, keeps_history=lambda channel: channel == "kept")
+    await hub.start()
+    try:
+        for channel in ("kept", *(f"plain:{number}" for number in range(20))):
+            await hub.listen(channel, Listener())
+        await until(lambda: metrics["history_reads"])
+        assert metrics["history_reads"] == 1
+
+        hub.deliver("plain:1", b'1:7:epoch:{"id":"x"}\n9')
+        await until(lambda: metrics["holes_found"])
+    finally:
+        await hub.close()

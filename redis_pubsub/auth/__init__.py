@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from .authorize import Authorizer
-from .methods import Authenticator, AuthUnavailable, authjwt_method, authtoken_method
+from .methods import (
+    Authenticator,
+    AuthUnavailable,
+    authjwt_method,
+    authjwt_stateless_method,
+    authtoken_method,
+)
 from .personal import PersonalChannels, personal_channels
 from .session import user_of_session
 from .standing import Standing
@@ -15,6 +21,7 @@ __all__ = [
     "PersonalChannels",
     "Standing",
     "authjwt_method",
+    "authjwt_stateless_method",
     "authtoken_method",
     "personal_channels",
     "user_of_session",

@@ -19,6 +19,9 @@ _AT_ONCE = 4
 _PATIENCE_S = 0.05
 """For so long who comes waits for the query that runs; then there is another, so that one
 that hangs does not hold up everybody."""
+_GATHER_S = 0.01
+"""Least time between two queries that follow each other: in a storm the ten milliseconds
+are nobody's trouble, and many share a query that would have been for two or three."""
 _MOST_KEYS = 200
 """Keys of one query; databases bound the parameters of a statement."""
 
@@ -44,6 +47,8 @@ class Lookups:
         self._waiting: list[tuple[str, asyncio.Future[Any]]] = []
         self._running: set[asyncio.Task[None]] = set()
         self._patience: asyncio.TimerHandle | None = None
+        self._gathering: asyncio.TimerHandle | None = None
+        self._began_at = 0.0
 
     async def get(self, key: str) -> Any:
         """The answer for a key. No two callers get the same object.
@@ -52,7 +57,7 @@ class Lookups:
             PoolBusy: Too many wait already.
             Exception: What ``one`` raises for this key.
         """
-        if not self._running:
+        if not self._running and self._gathering is None:
             self._begin([(key, answer := _new_future())])
         elif len(self._waiting) >= self._most_waiting:
             raise PoolBusy(f"{len(self._waiting)} wait for the database already")
@@ -74,6 +79,7 @@ class Lookups:
             self._be_patient()
 
     def _begin(self, asked: list[tuple[str, asyncio.Future[Any]]]) -> None:
+        self._began_at = asyncio.get_running_loop().time()
         task = asyncio.create_task(self._answer(asked), name="redis-pubsub-lookup")
         self._running.add(task)
         task.add_done_callback(self._ended)
@@ -81,12 +87,27 @@ class Lookups:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
         if not task.cancelled():
-            self._begin_next()
+            self._gather()
             return
         # The pool is closed: there will be no answers.
         for _, answer in self._waiting:
             answer.cancel()
         self._waiting.clear()
+
+    def _gather(self) -> None:
+        """A query has ended: begin the next, for those who wait or will in a moment."""
+        if not self._waiting or self._gathering is not None:
+            return
+        loop = asyncio.get_running_loop()
+        due = self._began_at + _GATHER_S
+        if loop.time() >= due:
+            self._begin_next()
+        else:
+            self._gathering = loop.call_at(due, self._gathered)
+
+    def _gathered(self) -> None:
+        self._gathering = None
+        self._begin_next()
 
     def _begin_next(self) -> None:
         # Who went away meanwhile is not looked up.

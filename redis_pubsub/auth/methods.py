@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 from django.db import InterfaceError, OperationalError, router
 from django.utils.module_loading import import_string
@@ -22,7 +23,7 @@ from django.utils.module_loading import import_string
 from ..db import Orm
 from ..exceptions import PoolBusy, PubSubError
 from .lookups import Lookups
-from .standing import Standing, digest_of
+from .standing import Standing, digest_of, user_of_word
 from .tokens import TOKEN_MAX, expiry_of
 
 if TYPE_CHECKING:
@@ -99,6 +100,45 @@ def _simplejwt_user(token: str) -> AbstractBaseUser | None:
         return backend.get_user(backend.get_validated_token(token.encode()))
     except (AuthenticationFailed, InvalidToken):
         return None
+
+
+async def authjwt_stateless_method(token: str) -> AbstractBaseUser | None:
+    """The user of a token of ``rest_framework_simplejwt``, by the token's word alone and
+    without a query: see `redis_pubsub.auth.standing.user_of_word`."""
+    from rest_framework_simplejwt import state
+
+    if state.token_backend.jwks_client is not None:
+        # Its keys may have to be fetched.
+        blocking = sync_to_async(_stateless_user, thread_sensitive=False)
+        return await blocking(token)
+    return _stateless_user(token)
+
+
+def _stateless_user(token: str) -> AbstractBaseUser | None:
+    from django.contrib.auth import get_user_model
+    from rest_framework_simplejwt import state
+    from rest_framework_simplejwt.authentication import JWTAuthentication
+    from rest_framework_simplejwt.exceptions import InvalidToken
+    from rest_framework_simplejwt.settings import api_settings
+
+    if api_settings.USER_ID_FIELD not in ("pk", get_user_model()._meta.pk.attname):
+        raise ImproperlyConfigured(
+            "authjwt_stateless_method needs tokens that name primary keys, and SIMPLE_JWT "
+            f"has USER_ID_FIELD {api_settings.USER_ID_FIELD!r}: use authjwt_method"
+        )
+    if getattr(api_settings, "CHECK_REVOKE_TOKEN", False):
+        raise ImproperlyConfigured(
+            "SIMPLE_JWT's CHECK_REVOKE_TOKEN looks at the user's row, which "
+            "authjwt_stateless_method does not: use authjwt_method"
+        )
+    keys = state.token_backend.jwks_client
+    if keys is not None and not _published_keys.are_there(keys, token):
+        return None
+    try:
+        claims = JWTAuthentication().get_validated_token(token.encode())
+    except InvalidToken:
+        return None
+    return user_of_word(claims.get(api_settings.USER_ID_CLAIM))
 
 
 class _PublishedKeys:
@@ -263,7 +303,7 @@ def is_possible(token: str) -> bool:
     if not token or len(token) > TOKEN_MAX or "\x00" in token:
         return False
     # Bytes of a header that were no UTF-8; no database takes them.
-    return not any("\ud800" <= character <= "\udfff" for character in token)
+    return token.isascii() or not any("\ud800" <= each <= "\udfff" for each in token)
 
 
 def _traceback_without(token: str, error: BaseException) -> str:

@@ -7,16 +7,21 @@ meets it next.
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import hmac
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from django.conf import settings
 from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY, get_user_model
+from django.core.exceptions import ValidationError
 from django.db import router
-from django.utils.crypto import constant_time_compare, salted_hmac
+from django.utils.crypto import constant_time_compare
+from django.utils.encoding import force_bytes
 
 from ..codes import Code, Disconnects
 from .session import StoredSession, stored_sessions
@@ -33,7 +38,14 @@ StillGood = Callable[[Collection[str]], Collection[str]]
 
 def digest_of(secret: str) -> str:
     """What may be said of a session key or a token where others can read it."""
-    return salted_hmac(_SALT, secret, algorithm="sha256").hexdigest()[:32]
+    key = _digest_key(settings.SECRET_KEY)
+    return hmac.digest(key, secret.encode(), "sha256").hex()[:32]
+
+
+@functools.lru_cache(maxsize=2)
+def _digest_key(secret_key: str | bytes) -> bytes:
+    # As Django's `salted_hmac` derives it, which does so for every digest.
+    return hashlib.sha256(force_bytes(_SALT) + force_bytes(secret_key)).digest()
 
 
 def seals_of(user: Any) -> list[str]:
@@ -50,7 +62,7 @@ class Standing:
     """Who a connection is, and by what right.
 
     Attributes:
-        user: As last read.
+        user: As last read; perhaps a `user_of_word`.
         session_key: Of the session that let it in; ``""`` if none did.
         token: The token that let it in, where its method can say later whether it is
             still good; else ``""``.
@@ -85,6 +97,26 @@ class Verdict(NamedTuple):
     code: Code | None
     user: AbstractBaseUser | None = None
     expires_at: float = 0
+
+
+def user_of_word(pk: Any) -> AbstractBaseUser | None:
+    """A user of whom a token's word is taken: that there is one with this primary key, and
+    that he is active. Everything else is read when somebody looks at it, in a thread; so
+    whoever only connects costs no query. ``None`` if that is no primary key."""
+    model = get_user_model()
+    field = model._meta.pk
+    try:
+        key = field.to_python(pk)
+    except ValidationError:
+        return None
+    if key is None or key == "":
+        return None
+    names, values = [field.attname], [key]
+    if any(each.attname == "is_active" for each in model._meta.concrete_fields):
+        names.append("is_active")
+        values.append(True)
+    user: AbstractBaseUser = model.from_db(router.db_for_read(model), names, values)
+    return user
 
 
 def judge(standings: Sequence[Standing]) -> list[Verdict]:

@@ -49,6 +49,8 @@ from .subscriptions import Subscriptions
 from .watch import Watch
 
 logger = logging.getLogger("redis_pubsub.broker")
+_GATHER_S = 0.005
+"""Least time between two commands that change what this process hears."""
 
 _COMMAND_CONNECTIONS = 16
 _BACKOFF_FIRST_S = 0.05
@@ -309,8 +311,15 @@ class RedisBroker:
             await asyncio.wait(tasks)
 
     async def _write(self, connection: AbstractConnection) -> None:
+        loop = asyncio.get_running_loop()
+        sent_at = 0.0
         while True:
             await self._subscriptions.changed.wait()
+            # A lone wish goes at once; in a storm those of a moment share a command.
+            wait_s = sent_at + _GATHER_S - loop.time()
+            if wait_s > 0:
+                await asyncio.sleep(wait_s)
+            sent_at = loop.time()
             for command in self._subscriptions.take():
                 await connection.send_command(*command)
 

@@ -52,18 +52,35 @@ class Admission:
     ) -> None:
         self.close()
 
+    def begin(self) -> None:
+        """Ask the broker for the channel, and keep what arrives. Does not wait, so that
+        those who enter several ask for all of them first."""
+        self._feed = self._hub.hold(self._channel, keeps_log=not self._is_skipped)
+        self._hub.ask_for(self._feed)
+
     async def open(self) -> None:
-        """Hear the channel, and keep what arrives.
+        """Hear the channel: `begin`, if nobody did, and wait for the broker.
 
         Raises:
             BrokerUnavailable: The broker did not confirm in time.
         """
-        self._feed = self._hub.hold(self._channel)
+        if self._feed is None:
+            self.begin()
+        assert self._feed is not None, "begun"
         try:
             await self._hub.subscribed(self._feed)
         except BaseException:
             self.close()
             raise
+
+    def ask_ahead(
+        self, since: Position | None = None, *, begins: bool = False, replay: int = 0
+    ) -> None:
+        """Let what `prepare` will wait for be read, if it has to be: who prepares several
+        asks for all of them first, and they share a round trip."""
+        assert self._feed is not None, "open() comes first"
+        wanted = _FROM_THE_FIRST if since is None and replay else since
+        self._hub.catch_up.ask_ahead(self._feed, wanted, begins)
 
     async def prepare(
         self, since: Position | None = None, *, begins: bool = False, replay: int = 0
@@ -85,7 +102,8 @@ class Admission:
         await self._hub.catch_up.fill(self._feed, wanted, begins)
 
     def skip(self) -> None:
-        """Instead of `prepare`: the listener does not care where the channel stands."""
+        """Before `begin`, instead of `prepare`: the listener does not care where the
+        channel stands."""
         self._is_skipped = True
 
     def peek(self) -> Past:
@@ -131,12 +149,12 @@ class Admission:
         """Done, or given up; idempotent."""
         feed, self._feed = self._feed, None
         if feed is not None:
-            self._hub.release(feed)
+            self._hub.release(feed, keeps_log=not self._is_skipped)
 
 
 def keep_log(feed: Feed) -> None:
-    """An admission begins."""
-    feed.holds += 1
+    """An admission begins that wants to know what arrives."""
+    feed.logs += 1
     if feed.log is None:
         feed.log = Log()
     if feed.forgetting is not None:
@@ -145,9 +163,9 @@ def keep_log(feed: Feed) -> None:
 
 
 def drop_log(feed: Feed, loop: asyncio.AbstractEventLoop) -> None:
-    """An admission ended."""
-    feed.holds -= 1
-    if feed.holds == 0:
+    """Such an admission ended."""
+    feed.logs -= 1
+    if feed.logs == 0:
         feed.forgetting = loop.call_later(LOG_KEPT_S, _forget, feed)
 
 

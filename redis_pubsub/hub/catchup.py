@@ -69,6 +69,17 @@ class CatchUp:
                 return
         raise PositionLost(feed.channel)
 
+    def ask_ahead(self, feed: Feed, since: Position | None, begins: bool) -> None:
+        """Begin what `fill` will wait for, without waiting."""
+        if feed.log is not None and feed.log.answers(since, begins):
+            return
+        if feed.reading is None:
+            self._ask(feed, since, begins, False)
+
+    def ask(self, feed: Feed) -> asyncio.Future[History]:
+        """Read where a channel stands; to be awaited behind ``asyncio.shield``."""
+        return self._ask(feed, None, False, False).done
+
     async def read(
         self, feed: Feed, since: Position | None, *, heals: bool = False
     ) -> History:
@@ -150,6 +161,8 @@ class CatchUp:
                 ]
             )
             for (feed, ask), history in zip(asks, histories, strict=True):
+                if feed.position is None and feed.read_top is None:
+                    feed.read_top = history.position
                 if feed.log is not None and not feed.log.read(history, ask.since):
                     feed.log = Log()
         except BaseException as error:

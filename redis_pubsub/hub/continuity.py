@@ -9,13 +9,14 @@ reaches are they told that the position is lost.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Callable, Iterable
 
 from ..broker import History
 from ..exceptions import BrokerUnavailable, PubSubError
-from ..messages import Message, Position, has_position
+from ..messages import Message, Position, has_position, is_reserved
 from ..metrics import Metrics
 from .catchup import CatchUp
 from .feeds import Feed
@@ -27,6 +28,10 @@ HELD_BYTES = 16_777_216
 """What may arrive on one channel while a hole in it is read; beyond it is lost."""
 QUIET_S = 40.0
 """A channel on which so long nothing arrived is compared with its stream."""
+LEARN_S = 0.02
+"""For so long the channels that are new to the process wait for others: where a connection
+brings one of its own, a storm of them is a few reads and not one for each."""
+NO_HISTORY = Position("", 0)
 _LOOK_S = 10.0
 _RETRY_FIRST_S = 0.1
 _RETRY_MOST_S = 2.0
@@ -42,6 +47,7 @@ class Continuity:
         metrics: Counts holes and losses.
         accept: Gives a message to a feed's listeners.
         feeds: The feeds there are.
+        keeps_history: Whether a channel may have a history, as far as the settings say.
     """
 
     def __init__(
@@ -50,11 +56,16 @@ class Continuity:
         metrics: Metrics,
         accept: Callable[[Feed, Message], None],
         feeds: Callable[[], Iterable[Feed]],
+        keeps_history: Callable[[str], bool],
     ) -> None:
         self._catch_up = catch_up
         self._metrics = metrics
         self._give = accept
         self._feeds = feeds
+        self._keeps_history = keeps_history
+        # Channels that are new, whose positions are read together.
+        self._new: list[Feed] = []
+        self._learning: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -67,6 +78,8 @@ class Continuity:
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        if self._learning is not None:
+            self._learning.cancel()
         for task in self._tasks:
             task.cancel()
 
@@ -89,8 +102,27 @@ class Continuity:
     def learn(self, feed: Feed) -> None:
         """A channel is heard from now on: know where it stands, so that also the first
         message can be missed and found."""
-        if has_position(feed.channel) and feed.position is None:
-            self._run(self._learn(feed))
+        if not has_position(feed.channel) or feed.position is not None:
+            return
+        if not (self._keeps_history(feed.channel) or is_reserved(feed.channel)):
+            # Nothing to read. Should another process keep one, the first message shows it.
+            feed.read_top = NO_HISTORY
+            return
+        self._new.append(feed)
+        if self._learning is None:
+            self._learning = self._loop.call_later(LEARN_S, self._learn_new)
+
+    def _learn_new(self) -> None:
+        self._learning = None
+        new, self._new = self._new, []
+        # Of some, who came with them has read where they stand.
+        unknown = [
+            feed
+            for feed in new
+            if (feed.groups or feed.holds) and not (feed.position or feed.read_top)
+        ]
+        if unknown:
+            self._run(self._learn(unknown))
 
     def resubscribed(self, feed: Feed) -> None:
         """The connection was lost and is back: whatever was said meanwhile is missing."""
@@ -238,14 +270,12 @@ class Continuity:
 
     # -- looking where nothing shows ---------------------------------------------------
 
-    async def _learn(self, feed: Feed) -> None:
-        try:
-            history = await self._catch_up.read(feed, None)
-        except BrokerUnavailable:
-            # Then a reconnect cannot be repaired, and its listeners are told.
-            return
-        if feed.position is None and feed.read_top is None:
-            feed.read_top = history.position
+    async def _learn(self, feeds: list[Feed]) -> None:
+        # Asked for in one turn, so read in one round trip.
+        for answer in [feed.reading or self._catch_up.ask(feed) for feed in feeds]:
+            # If it fails, a reconnect cannot be repaired, and its listeners are told.
+            with contextlib.suppress(BrokerUnavailable):
+                await asyncio.shield(answer)
 
     def _look(self) -> None:
         """Compare quiet channels with their streams; many share a round trip."""

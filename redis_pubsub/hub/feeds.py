@@ -52,7 +52,8 @@ class Feed:
         self.keeps_newest = False
         self.newest: Message | None = None
         self.log: Log | None = None
-        self.holds = 0
+        # Admissions under way, and how many of them need the log.
+        self.holds = self.logs = 0
         self.forgetting: asyncio.TimerHandle | None = None
         self.reading: asyncio.Future[History] | None = None
         self.read_at = 0.0

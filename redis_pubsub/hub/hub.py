@@ -40,6 +40,7 @@ class Hub:
         metrics: Where losses are counted.
         envelope: Reads what the broker delivers.
         recovery_messages: How many missed messages a listener may ask for.
+        keeps_history: Whether a channel may have a history, as far as the settings say.
         judge: Says what each audience gets of messages that not everybody sees alike.
 
     Attributes:
@@ -53,6 +54,7 @@ class Hub:
         envelope: Envelope | None = None,
         *,
         recovery_messages: int = 1_000,
+        keeps_history: Callable[[str], bool] = lambda channel: True,
         judge: Judge | None = None,
     ) -> None:
         self._envelope = envelope or Envelope()
@@ -71,7 +73,11 @@ class Hub:
         self._lanes = Lanes(judge, self.viewers, self._flusher, metrics)
         self.catch_up = CatchUp(broker, metrics, recovery_messages)
         self._continuity = Continuity(
-            self.catch_up, metrics, self._lanes.give, lambda: list(self._feeds.values())
+            self.catch_up,
+            metrics,
+            self._lanes.give,
+            lambda: list(self._feeds.values()),
+            keeps_history,
         )
 
     async def start(self) -> None:
@@ -197,15 +203,19 @@ class Hub:
         feed = self._feeds.get(channel)
         return None if feed is None or feed.is_flushing else feed.newest
 
-    def hold(self, channel: str) -> Feed:
-        """Keep a channel, and what arrives on it, until `release`."""
+    def hold(self, channel: str, *, keeps_log: bool) -> Feed:
+        """Keep a channel, perhaps with what arrives on it, until `release`."""
         feed = self._stay(channel)
-        keep_log(feed)
+        feed.holds += 1
+        if keeps_log:
+            keep_log(feed)
         return feed
 
-    def release(self, feed: Feed) -> None:
+    def release(self, feed: Feed, *, keeps_log: bool) -> None:
         """An admission needs its channel no more."""
-        drop_log(feed, self._loop)
+        feed.holds -= 1
+        if keeps_log:
+            drop_log(feed, self._loop)
         self._leave_soon(feed)
 
     def _stay(self, channel: str) -> Feed:
@@ -220,17 +230,21 @@ class Hub:
             feed.leaving = None
         return feed
 
-    async def subscribed(self, feed: Feed) -> None:
-        """Make the broker deliver a channel; one request for all who wait.
-
-        Raises:
-            BrokerUnavailable: It did not confirm in time.
-        """
+    def ask_for(self, feed: Feed) -> asyncio.Task[None]:
+        """Ask the broker to deliver a channel, once for all who want it."""
         if feed.subscribed is None or _has_failed(feed.subscribed):
             feed.subscribed = asyncio.create_task(self._subscribe(feed))
             # Whoever waits hears of a failure; where nobody does, nobody misses it.
             feed.subscribed.add_done_callback(_has_failed)
-        subscribed = feed.subscribed
+        return feed.subscribed
+
+    async def subscribed(self, feed: Feed) -> None:
+        """Make the broker deliver a channel, and wait until it does.
+
+        Raises:
+            BrokerUnavailable: It did not confirm in time.
+        """
+        subscribed = self.ask_for(feed)
         if not subscribed.done():
             try:
                 await asyncio.shield(subscribed)

@@ -5,12 +5,14 @@ The one list of trusted proxies decides whose word is taken, see `redis_pubsub.p
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_network
 
 from aiohttp import web
 
 from ..proxies import Client, TrustedProxies, parse
 
+_CLIENT = web.RequestKey("redis_pubsub.client", Client)
 _IPV6_PREFIX = 64
 """What one customer of a provider gets at least: addresses in it cost nothing."""
 
@@ -27,10 +29,20 @@ class Clients:
 
     def of(self, request: web.BaseRequest) -> Client:
         """Who sent a request, as far as it can be believed."""
+        known: Client | None = request.get(_CLIENT)
+        if known is None:
+            # Asked for by the limits and by who looks at its Origin.
+            known = request[_CLIENT] = self._of(request)
+        return known
+
+    def _of(self, request: web.BaseRequest) -> Client:
         transport = request.transport
         peer = transport.get_extra_info("peername") if transport is not None else None
         forwarded: dict[str, str] = {}
         for name, value in request.headers.items():
+            # The first letters of those that count.
+            if name[0] not in "XxFf":
+                continue
             upper = name.upper()
             if TrustedProxies.is_forwarding_header(upper):
                 known = forwarded.get(upper)
@@ -53,6 +65,7 @@ class Clients:
         return "" if self._proxies.is_trusted(client.address) else client.address
 
 
+@lru_cache(maxsize=4_096)
 def network_of(address: str) -> str:
     """What is counted as one: an IPv4 address, or the /64 network of an IPv6 one."""
     parsed = parse(address)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import os
 import random
-import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -127,7 +127,7 @@ class Connection:
         self.commands_at = 0.0
         self.line = line
         self.credentials = credentials
-        self.id = uuid.uuid4().hex
+        self.id = os.urandom(16).hex()
         self.standing: Standing | None = None
         self.conn_info = NO_DATA
         self.session = Session(line.form, server.limits.live_channels)

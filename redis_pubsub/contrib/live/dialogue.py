@@ -78,7 +78,7 @@ async def _subscribe(connection: Connection, commands: list[Command]) -> None:
             session.fail(command, wrong)
     entered = []
     changes, refreshes = server.changes, server.refreshes
-    async with Entering(connection, [entry for _, entry in begun]) as entering:
+    with Entering(connection, [entry for _, entry in begun]) as entering:
         await entering.prepare()
         if session.ending is not None:
             return

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +49,7 @@ class Entry:
         options: What holds for the channel.
         expires_at: Unix time at which a token's permission ends; 0 for never.
         chan_info: What the token wants others to be told.
+        after: Where what it missed begins; `since`, unless more was withheld from it.
         replay: How many of the last messages it wants, if it is new.
     """
 
@@ -67,6 +67,7 @@ class Entry:
     replayed: Sequence[Message] = ()
     gate: Gate | None = None
     past: Past | None = None
+    after: Position | None = None
     is_in: bool = False
     is_withheld: bool = False
     replay: int = 0
@@ -89,6 +90,21 @@ class Entry:
         )
 
     @property
+    def replays(self) -> int:
+        """How many of the last messages it gets, being new."""
+        return 0 if self.wish.recover else max(self.replay, self.options.replay)
+
+    @property
+    def reads(self) -> bool:
+        """Whether it has to be known where the channel stands."""
+        return self.wants_position or self.replays > 0
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether it gets any of what was said before."""
+        return self.wish.recover or self.replays > 0
+
+    @property
     def must_recover(self) -> bool:
         """Whether the client wants an error if it cannot have all that it missed."""
         wish = self.wish
@@ -103,34 +119,50 @@ class Entry:
 
 
 class Entering:
-    """A batch of wishes of one connection; use as ``async with``."""
+    """A batch of wishes of one connection; use as ``with``."""
 
     def __init__(self, connection: Connection, entries: list[Entry]) -> None:
         self._connection = connection
         self._server = connection.server
         self._entries = entries
-        self._stack = AsyncExitStack()
+        self._gates: list[tuple[Entry, Gate]] = []
 
-    async def __aenter__(self) -> Entering:
+    def __enter__(self) -> Entering:
         return self
 
-    async def __aexit__(self, *error: Any) -> None:
-        await self._stack.aclose()
+    def __exit__(self, *error: Any) -> None:
+        try:
+            for entry, gate in self._gates:
+                self._settle(entry, gate)
+        finally:
+            for entry in self._entries:
+                if entry.admission is not None:
+                    entry.admission.close()
 
     async def prepare(self) -> None:
         """Ask whether each may be, hear its channel, and read what was missed."""
         self._check_tokens()
         await self._authorize()
         granted = [entry for entry in self._entries if entry.refusal is None]
-        if len(granted) == 1:
-            # A task would cost more than what it does, and a mass return is full of these.
-            await self._open(granted[0])
-        else:
+        # No task for each: that would cost more than what it does.
+        for entry in granted:
+            self._begin(entry)
+        for entry in granted:
+            await self._open(entry)
+        reading = [each for each in granted if each.reads and each.refusal is None]
+        for entry in reading:
+            self._ask_ahead(entry)
+        for entry in reading:
+            await self._read(entry)
+        looking = [each for each in reading if each.looks_back and each.refusal is None]
+        if len(looking) == 1:
+            await self._look_back(looking[0])
+        elif looking:
             # All of them end before the first error goes on: none is left behind.
-            opened = await asyncio.gather(
-                *(self._open(entry) for entry in granted), return_exceptions=True
+            looked = await asyncio.gather(
+                *(self._look_back(entry) for entry in looking), return_exceptions=True
             )
-            for outcome in opened:
+            for outcome in looked:
                 if outcome is not None:
                     raise outcome
 
@@ -270,40 +302,59 @@ class Entering:
 
     # -- from where? ---------------------------------------------------------------------
 
-    async def _open(self, entry: Entry) -> None:
-        admission = self._server.engine.hub.admission(entry.channel)
-        try:
-            self._stack.callback(admission.close)
-            await admission.open()
-            replay = max(entry.replay, entry.options.replay)
-            if entry.wish.recover:
-                replay = 0
-            if entry.wants_position or replay:
-                since = entry.since
-                if since is not None and not entry.is_server_side:
-                    since = self._connection.moved_on(entry.channel, since)
-                    entry.is_withheld = since != entry.since
-                await admission.prepare(since, begins=entry.begins, replay=replay)
-                if since is not None or replay:
-                    await self._look_back(entry, admission)
-            else:
-                admission.skip()
-        except (BrokerUnavailable, PositionLost) as error:
-            self._server.engine.metrics.count("live_unavailable")
-            logger.warning("%r cannot be heard now: %s", entry.channel, error)
-            entry.refusal = Errors.INTERNAL
-        else:
-            entry.admission = admission
+    def _begin(self, entry: Entry) -> None:
+        entry.admission = self._server.engine.hub.admission(entry.channel)
+        if not entry.reads:
+            entry.admission.skip()
+        entry.admission.begin()
 
-    async def _look_back(self, entry: Entry, admission: Admission) -> None:
+    async def _open(self, entry: Entry) -> None:
+        assert entry.admission is not None, "begun"
+        try:
+            await entry.admission.open()
+        except BrokerUnavailable as error:
+            self._unavailable(entry, error)
+
+    def _ask_ahead(self, entry: Entry) -> None:
+        assert entry.admission is not None, "begun"
+        entry.after = since = entry.since
+        if since is not None and not entry.is_server_side:
+            entry.after = self._connection.moved_on(entry.channel, since)
+            entry.is_withheld = entry.after != since
+        entry.admission.ask_ahead(entry.after, begins=entry.begins, replay=entry.replays)
+
+    async def _read(self, entry: Entry) -> None:
+        """What was missed, or at least where the channel stands."""
+        assert entry.admission is not None, "begun"
+        try:
+            await entry.admission.prepare(
+                entry.after, begins=entry.begins, replay=entry.replays
+            )
+        except (BrokerUnavailable, PositionLost) as error:
+            self._unavailable(entry, error)
+
+    def _unavailable(self, entry: Entry, error: Exception) -> None:
+        self._server.engine.metrics.count("live_unavailable")
+        logger.warning("%r cannot be heard now: %s", entry.channel, error)
+        entry.refusal = Errors.INTERNAL
+
+    async def _look_back(self, entry: Entry) -> None:
         """Where not everybody sees alike: render for this client what it missed."""
+        try:
+            await self._render(entry)
+        except (BrokerUnavailable, PositionLost) as error:
+            self._unavailable(entry, error)
+
+    async def _render(self, entry: Entry) -> None:
+        admission = entry.admission
+        assert admission is not None, "begun"
         audiences = self._server.engine.audiences
         is_strict = audiences.is_strict(entry.channel)
         if not is_strict and not any(m.is_judged for m in admission.peek().missed):
             return
         connection = self._connection
         gate = connection.gate_for(entry.channel, entry.options.slow)
-        self._stack.callback(self._settle, entry, gate)
+        self._gates.append((entry, gate))
         past = admission.admit(gate)
         shown = await audiences.shown(entry.channel, past.missed, connection.viewer)
         entry.gate, entry.past = gate, replace(past, missed=shown)

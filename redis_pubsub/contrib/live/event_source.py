@@ -123,7 +123,7 @@ async def _serve(
             raise Refused(wrong)
     changes, refreshes = server.changes, server.refreshes
     identity = await recognize(stream, ConnectRequest(), time.monotonic())
-    async with Entering(stream, entries) as entering:
+    with Entering(stream, entries) as entering:
         await entering.prepare()
         for entry in entries:
             refusal = entry.refusal or await _refusal_to_replay(stream, entry)

@@ -38,7 +38,7 @@ async def refresh_own_channels(connection: Connection) -> None:
     entries = [Entry(each, SubscribeRequest(), is_server_side=True) for each in added]
     if not entries or session.ending is not None:
         return
-    async with Entering(connection, entries) as entering:
+    with Entering(connection, entries) as entering:
         await entering.prepare()
         entered = []
         for entry in entries:

@@ -111,6 +111,7 @@ def get_runner_factory(
     set_up_django()
     check_settings()
     from ...receivers import load_receivers
+    from ...web import garbage
     from .discovery import load_handlers
     from .server import make_runner, site_application, socket_application
     from .siblings import Siblings
@@ -124,6 +125,7 @@ def get_runner_factory(
             app = site_application(None, static_files=static_files)
         else:
             app = socket_application(None)
+        garbage.relax()
         return make_runner(app, siblings=Siblings())
 
     return application

@@ -27,6 +27,7 @@ from django.utils import autoreload
 from ...broker import MEMORY
 from ...conf import get_config
 from ...contrib.websockets.server import make_runner, site_application, socket_application
+from ...web import garbage
 from ...web.connections import Connections
 from ...web.keys import ENGINE
 
@@ -148,6 +149,7 @@ class Server:
             self._app, access_log=_access_log() if options["access_log"] else None
         )
         await runner.setup()
+        garbage.relax()
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._loop.add_signal_handler(number, self._stop.set)
