@@ -286,3 +286,33 @@ def test_a_promoted_replica_begins_another_epoch(prefix):
 def _has_replica(server):
     with redis.Redis.from_url(server.url) as admin:
         return admin.info("replication").get("slave0", {}).get("state") == "online"
+
+
+async def test_a_reconnect_while_a_hole_is_read_is_not_taken_for_filled(
+    hub, until, monkeypatch
+):
+    """What a read brings that was sent before the connection was back says nothing of what
+    was missed since."""
+    listener = Listener()
+    await hub.listen("room", listener)
+    await say(hub, 1)
+    await until(lambda: listener.payloads == [1])
+    read, held, go_on = hub.broker.read, asyncio.Event(), asyncio.Event()
+
+    async def slow(reads):
+        histories = await read(reads)
+        held.set()
+        await go_on.wait()
+        return histories
+
+    monkeypatch.setattr(hub.broker, "read", slow)
+    hub.resubscribed("room")
+    await held.wait()
+    hub.network.lose = {2}
+    await say(hub, 2)
+    await until(lambda: hub.network.seen == 2)
+    hub.resubscribed("room")
+    go_on.set()
+
+    await until(lambda: listener.payloads == [1, 2])
+    assert not listener.lost
