@@ -129,14 +129,16 @@ class Audiences:
             return [UNKNOWN] * len(viewers)
         stale = [viewer for viewer in viewers if viewer.is_stale]
         users = {viewer.pk: viewer.user for viewer in viewers}
-        changes = self._viewers.changes
+        # `forget` puts another dictionary there: what was read is then out of date. Of this
+        # viewer alone: others change all the time.
+        before = [viewer.audiences for viewer in stale]
+        stale_pks = dict.fromkeys(viewer.pk for viewer in stale)
         found, read = await self._run(
-            self._ask, model, [v.pk for v in viewers], users, [v.pk for v in stale]
+            self._ask, model, [v.pk for v in viewers], users, stale_pks
         )
-        if self._viewers.changes == changes:
-            for viewer in stale:
-                if viewer.pk in read:
-                    viewer.user, viewer.is_stale = read[viewer.pk], False
+        for viewer, audiences in zip(stale, before, strict=True):
+            if viewer.audiences is audiences and viewer.pk in read:
+                viewer.user, viewer.is_stale = read[viewer.pk], False
         answers: list[Hashable] = found
         return answers
 
@@ -283,9 +285,9 @@ class Audiences:
         model: type[models.Model],
         pks: Sequence[str],
         users: dict[str, Any],
-        stale: Sequence[str],
+        stale: dict[str, None],
     ) -> tuple[list[Hashable], dict[str, Any]]:
-        read = _active_users(stale) if stale else {}
+        read = _active_users(list(stale)) if stale else {}
         known: dict[str, Hashable] = {}
         for pk in dict.fromkeys(pks):
             user = read.get(pk) if pk in stale else users[pk]

@@ -27,6 +27,7 @@ from collections.abc import (
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
+from weakref import WeakSet
 
 from . import codec
 from .addresses import personal_channel
@@ -344,19 +345,23 @@ class _Sender:
     """
 
     def __init__(self, channel: str, expire_s: int, snapshot: Callable[[], State]) -> None:
-        self.lock = threading.RLock()
         self._channel = channel
         self._expire_s = expire_s
         self._snapshot = snapshot
         # Numbers of states: the newest, and the newest that Redis has.
         self._said = 0
         self._sent = 0
-        self._sending = threading.Lock()
         self._next_at = 0.0
+        self._may_log = Occasionally()
+        self.forked()
+        _senders.add(self)
+
+    def forked(self) -> None:
+        """Begin anew in a child process, which has none of the threads that hold these."""
+        self.lock = threading.RLock()
+        self._sending = threading.Lock()
         self._hurry = threading.Event()
         self._thread: threading.Thread | None = None
-        self._process = 0
-        self._may_log = Occasionally()
 
     @property
     def has_said(self) -> bool:
@@ -368,15 +373,14 @@ class _Sender:
         self._said += 1
         if is_last:
             self._hurry.set()
-        # A fork leaves its threads behind.
-        if self._thread is None or self._process != os.getpid():
+        if self._thread is None:
             thread = threading.Thread(target=self._work, name="redis-pubsub-progress")
             try:
                 thread.start()
             except RuntimeError:
                 # No more threads, or the interpreter is about to end: `flush` sends it.
                 return
-            self._thread, self._process = thread, os.getpid()
+            self._thread = thread
 
     def flush(self) -> None:
         """Send the newest state now, and wait for that. On an event loop, where nothing
@@ -444,6 +448,18 @@ class _Sender:
         )
         raw = codec.encode(cast("Any", state))
         return Draft(self._channel, new_header(state.state), raw, options)
+
+
+# Those of this process, for the sake of its children.
+_senders: WeakSet[_Sender] = WeakSet()
+
+
+def _forked() -> None:
+    for sender in list(_senders):
+        sender.forked()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def _checked(total: int | None) -> int | None:

@@ -305,3 +305,33 @@ async def test_where_a_channel_without_history_stands_is_not_read(until):
         await until(lambda: metrics["holes_found"])
     finally:
         await hub.close()
+
+
+async def test_a_reconnect_while_a_hole_is_read_is_not_taken_for_filled(
+    hub, until, monkeypatch
+):
+    """What a read brings that was sent before the connection was back says nothing of what
+    was missed since."""
+    listener = Listener()
+    await hub.listen("room", listener)
+    await say(hub, 1)
+    await until(lambda: listener.payloads == [1])
+    read, held, go_on = hub.broker.read, asyncio.Event(), asyncio.Event()
+
+    async def slow(reads):
+        histories = await read(reads)
+        held.set()
+        await go_on.wait()
+        return histories
+
+    monkeypatch.setattr(hub.broker, "read", slow)
+    hub.resubscribed("room")
+    await held.wait()
+    hub.network.lose = {2}
+    await say(hub, 2)
+    await until(lambda: hub.network.seen == 2)
+    hub.resubscribed("room")
+    go_on.set()
+
+    await until(lambda: listener.payloads == [1, 2])
+    assert not listener.lost

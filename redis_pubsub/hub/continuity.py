@@ -130,6 +130,8 @@ class Continuity:
             self.lost(feed)
         elif feed.held is None:
             self._begin(feed)
+        else:
+            feed.is_torn = True
 
     def lost(self, feed: Feed) -> None:
         """Tell a channel's listeners that messages may be missing for good."""
@@ -201,6 +203,7 @@ class Continuity:
     async def _fill(self, feed: Feed) -> None:
         """Read what is missing and pass it on, then what was held meanwhile."""
         for _ in range(_ROUNDS):
+            feed.is_torn = False
             history = await self._read(feed)
             if feed.held is None or history is None:
                 return
@@ -208,7 +211,8 @@ class Continuity:
                 self._give_up(feed, history)
                 return
             self._catch(feed, history)
-            if self._release(feed):
+            # Of what was missed since it was sent this read says nothing.
+            if not feed.is_torn and self._release(feed):
                 return
         self._give_up(feed, None)
 

@@ -46,6 +46,8 @@ class Feed:
         # What arrived while a hole before it is read; `None` if there is none.
         self.held: list[Message] | None = None
         self.held_bytes = 0
+        # Whether the connection was lost again since the hole's last read was sent.
+        self.is_torn = False
         self.looked_arrived = -1
         self.looked_at = 0.0
         # For clients that skip to it after they were slow.

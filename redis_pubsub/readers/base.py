@@ -156,6 +156,9 @@ class Reader:
             return
         async with engine.hub.admission(self.channel_name) as admission:
             await admission.prepare(replay=replay)
+            if not self.is_listening:
+                # Ended while the history was read: nobody would take it out of the hub.
+                return
             past = admission.admit(listener)
             mine = self.connection_id
             # What each audience sees in its own way would have to be rendered first, and

@@ -6,10 +6,11 @@ import asyncio
 
 import pytest
 
+from redis_pubsub.broker import Read
 from redis_pubsub.contrib.websockets import websocket_pubsub
 from redis_pubsub.publishing.control import arefresh
 from redis_pubsub.readers import SubscriptionManager
-from tests.shop.models import Note
+from tests.shop.models import Document, Note
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -162,3 +163,25 @@ async def test_forwarded_sockets_get_their_users_view(
     assert (await sockets[1].receive_json(timeout=5))["title"] == "hidden"
     assert (await sockets[1].receive_json(timeout=5))["notes"] == "n"
     assert await sockets[2].receive_json(timeout=5) == {"title": "a"}
+
+
+async def test_who_was_read_while_another_changed_is_shown_what_is_his(
+    engine, board, stored, user, staff, monkeypatch
+):
+    """A change of one user does not leave another one half known, who then gets nothing."""
+    stranger = engine.hub.viewers.add(staff)
+    ask = engine.audiences._ask
+
+    def ask_meanwhile(*args):
+        answer = ask(*args)
+        engine.loop.call_soon_threadsafe(stranger.forget)
+        return answer
+
+    monkeypatch.setattr(engine.audiences, "_ask", ask_meanwhile)
+    await stored(Document.objects.create, channel=board, title="a")
+    viewer = engine.hub.viewers.add(None, str(user.pk))
+    stored_messages = await engine.hub.broker.read([Read("board", limit=9)])
+
+    shown = await engine.audiences.shown("board", stored_messages[0].messages, viewer)
+
+    assert [message.payload["title"] for message in shown] == ["a"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import threading
 
 import msgspec
@@ -288,3 +289,23 @@ def test_a_progress_goes_on_in_a_forked_process(viewed):
         stay.set()
 
     assert last("import").payload["current"] == 2
+
+
+@pytest.mark.may_block(reason="waits for a child process")
+def test_a_fork_while_a_state_is_on_its_way_does_not_stop_the_child(viewed):
+    """A thread of the parent that is sending holds locks which nobody in the child would
+    ever give back."""
+    bar = Progress("import", total=3)
+    bar._sender._sending.acquire()
+    bar._sender._hurry._cond.acquire()
+    holder = threading.Thread(target=bar._sender.lock.acquire)
+    holder.start()
+    holder.join()
+    pid = os.fork()
+    if not pid:
+        signal.alarm(20)
+        bar.done()
+        os._exit(0)
+
+    assert os.waitpid(pid, 0)[1] == 0
+    assert last("import").payload["state"] == "done"

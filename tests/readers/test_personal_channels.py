@@ -8,7 +8,11 @@ from django.contrib.auth.models import Group
 
 from redis_pubsub import ChannelReader, apublish, apublish_to
 from redis_pubsub.addresses import personal_channel, session_channel
+from redis_pubsub.conf import get_config
 from redis_pubsub.contrib.websockets import websocket_pubsub
+from redis_pubsub.engine import Engine
+from redis_pubsub.hub import Admission
+from redis_pubsub.readers import SubscriptionManager
 from tests.readers.heard import Heard
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -79,3 +83,27 @@ async def test_who_is_new_gets_what_the_channel_shows(site, settings, serve, use
         assert ws.exception() is None
     await apublish("board", "live")
     assert (await ws.receive()).type is aiohttp.WSMsgType.TEXT
+
+
+async def test_a_reader_that_is_removed_while_it_starts_hears_nothing_afterwards(
+    site, settings, user, transactional_db, monkeypatch
+):
+    """`replay`: a right that ends while the history is read ends the reader all the same."""
+    settings.REDIS_PUBSUB = site | {"channels": {"board": {"history_size": 5, "replay": 2}}}
+    engine = Engine(get_config())
+    await engine.start()
+    manager = SubscriptionManager(engine)
+    reader = ChannelReader("board", manager).callback(print)
+    prepare = Admission.prepare
+
+    async def slowly(admission, *args, **options):
+        await prepare(admission, *args, **options)
+        await manager.remove(reader)
+
+    monkeypatch.setattr(Admission, "prepare", slowly)
+    manager.add(reader)
+    future = await reader.listen()
+
+    assert future.cancelled() and not engine.hub.listeners("board")
+    await manager.stop()
+    await engine.close()
