@@ -6,10 +6,12 @@ import pytest
 from django.utils.translation import gettext
 
 from redis_pubsub import ahistory, alast, apublish
+from redis_pubsub.auth.tokens import connection_token
 from redis_pubsub.contrib.live.connection import Connection
 from redis_pubsub.exceptions import AudienceRequired
 from redis_pubsub.publishing.control import arefresh
 from tests.live.client import datas
+from tests.live.test_events import last_id, listen
 from tests.shop.models import Document, Note
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -408,3 +410,27 @@ async def test_who_is_moved_on_is_so_however_much_was_withheld_at_once(
 
     assert result["recovered"] and "publications" not in result
     assert result["offset"] >= 25
+
+
+@pytest.mark.parametrize("query", ["channel=board", "channel=board&channel=room:1"])
+async def test_plain_events_go_on_behind_what_was_rendered(live, write, user, query, until):
+    """Behind what a stream was shown of the past comes what is live, in the same form; and
+    when it ends, nothing of it is fed any more."""
+    token = {"Authorization": f"Bearer {connection_token(user)}"}
+    stream = await listen(live, query, **token)
+    begin = last_id(await stream.block())
+    stream.raw.close()
+    await write("missed", notes="n")
+
+    again = await listen(live, query, Last_Event_ID=begin, **token)
+    missed = await again.block()
+    await write("now", notes="n")
+    now = await again.block()
+
+    assert 'data: {"title":"missed"}\n' in missed
+    assert 'data: {"title":"now"}\n' in now and "\n: " not in now
+    assert last_id(now).partition(",")[0].endswith(":2")
+    assert last_id(now).count(",") == begin.count(",")
+    again.raw.close()
+    await until(lambda: not live.connections)
+    assert live.engine.hub.listeners("board") == []

@@ -761,3 +761,23 @@ async def test_a_client_that_was_let_in_is_written_to_directly(serve, until):
 
     assert await events(ws) == [frame("late")]
     assert {take.__func__ for take in group._takers} == {Outlet.write}
+
+
+@pytest.mark.parametrize("cookie", ["k" * 5000, "kkkkkkkk\\000", "kkkkkkkk\u00e9"])
+async def test_a_cookie_that_no_session_can_have_is_none(serve, transactional_db, cookie):
+    """No store is asked for it."""
+    box = EventSocket("/box/")
+    keys = []
+
+    @box.on("key")
+    async def key(socket):
+        keys.append(socket.session.session_key)
+        socket.emit("done")
+
+    ws = await (await serve(box)).connect(
+        "/box/", headers={"Cookie": f'sessionid="{cookie}"'}
+    )
+    await ws.send_json(frame("key"))
+
+    assert await events(ws) == [frame("done", None)]
+    assert keys == [None]

@@ -12,7 +12,9 @@ from django.db import OperationalError
 
 from redis_pubsub.addresses import personal_channel, session_channel
 from redis_pubsub.auth.tokens import connection_token, sign, subscription_token
+from redis_pubsub.codes import Errors
 from redis_pubsub.contrib.live import connecting
+from redis_pubsub.contrib.live.entering import Entering
 from tests.shop.models import Parcel
 
 from .client import subscribe
@@ -248,3 +250,18 @@ async def test_a_connection_that_failed_halfway_is_nobody_elses(
     await client.say({"connect": {"token": connection_token(other_user)}})
 
     assert (await client.ended())[0] == 3500
+
+
+async def test_who_is_let_in_by_half_hears_nothing(live, user, monkeypatch):
+    """Redis fails at the second of the channels that a client hears without asking: it is
+    refused, and the first is fed to it no more."""
+    admit = Entering.admit
+
+    def half(entering, entry):
+        return Errors.INTERNAL if entry.channel == "broadcast" else admit(entering, entry)
+
+    monkeypatch.setattr(Entering, "admit", half)
+    client = await live.open()
+
+    assert await client.error("connect", token=connection_token(user)) == 100
+    assert live.engine.hub.listeners(personal_channel(str(user.pk))) == []

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
 from redis_pubsub.auth.authorize import Authorizer
+from redis_pubsub.auth.tokens import connection_token
+from redis_pubsub.contrib.live import connecting
 from redis_pubsub.publishing.control import adisconnect, arefresh, aunsubscribe
+from redis_pubsub.web import rechecks
 
 from .client import subscribe
 
@@ -209,3 +213,33 @@ async def test_after_the_reply_to_an_unsubscribe_nothing_comes(live):
     await live.publish("room:1", "again")
     assert (await client.hear())["push"]["pub"] == {"data": "again", "offset": 51}
     assert await client.result("unsubscribe", channel="never") == {}
+
+
+async def test_a_refresh_while_a_new_token_is_looked_up_is_seen(
+    live, user, monkeypatch, until
+):
+    """The row that came with the token is older than what was said meanwhile, and what the
+    look at the old one finds is no longer of the connection."""
+    ada = await live.connect(user)
+    identity_of_token, judge = connecting.identity_of_token, rechecks.judge
+    judged, go_on = threading.Event(), threading.Event()
+
+    def late(standings):
+        verdicts = judge(standings)
+        judged.set()
+        go_on.wait(5)
+        return verdicts
+
+    async def slow(connection, token):
+        identity = await identity_of_token(connection, token)
+        await type(user).objects.filter(pk=user.pk).aupdate(is_active=False)
+        await arefresh(user)
+        await until(judged.is_set)
+        return identity
+
+    monkeypatch.setattr(rechecks, "judge", late)
+    monkeypatch.setattr(connecting, "identity_of_token", slow)
+    await ada.result("refresh", token=connection_token(user))
+    go_on.set()
+
+    assert await ada.ended() == (3507, "permission denied")

@@ -10,7 +10,7 @@ import msgspec
 from aiohttp import web
 from multidict import MultiMapping
 
-from ...auth.session import has_sessions
+from ...auth.session import has_sessions, session_key_of
 from ...frames import payload_frame
 from .emitting import event_payload
 from .words import Deny, check_close_code, check_event
@@ -203,6 +203,6 @@ def _session_of(request: web.Request) -> SessionBase:
 
     if not has_sessions():
         raise RuntimeError('socket.session needs "django.contrib.sessions" installed')
-    key = request.cookies.get(settings.SESSION_COOKIE_NAME)
-    session: SessionBase = import_module(settings.SESSION_ENGINE).SessionStore(key)
+    key = session_key_of(request.cookies.get(settings.SESSION_COOKIE_NAME, ""))
+    session: SessionBase = import_module(settings.SESSION_ENGINE).SessionStore(key or None)
     return session

@@ -83,6 +83,9 @@ async def connect(connection: Connection, command: Command) -> None:
         keep_watch(connection, refreshes)
     except Refused as refusal:
         server.engine.metrics.count("live_refused")
+        for channel in list(connection.session.channels):
+            # It was let into these before the next one failed.
+            connection.leave(channel)
         if refusal.code.code < 3000:
             connection.session.refused(command, refusal.code)
         else:
@@ -250,6 +253,8 @@ async def refresh(connection: Connection, command: Command) -> None:
     """A new token for the connection: of the same user, or it is over."""
     request = command.refresh
     assert request is not None, "a refresh command"
+    server = connection.server
+    refreshes, began = server.refreshes, time.monotonic()
     try:
         identity = await identity_of_token(connection, request.token)
     except Refused as refusal:
@@ -265,9 +270,15 @@ async def refresh(connection: Connection, command: Command) -> None:
     if standing is None or standing.user_id != connection.user_id:
         connection.session.end(Disconnects.INVALID_TOKEN)
         return
+    ended = server.ended_since(began, standing)
+    if ended is not None:
+        connection.session.end(ended)
+        return
     connection.standing = standing
     connection.expire("", identity.expires_at)
-    result = RefreshResult(connection.id, connection.server.version)
+    # Looks that are under way are at what he was let in by before.
+    keep_watch(connection, refreshes)
+    result = RefreshResult(connection.id, server.version)
     if identity.expires_at:
         result.expires, result.ttl = True, ttl_s(identity.expires_at)
     connection.session.answer(command, result)

@@ -276,7 +276,7 @@ class Connection:
         from .gates import Gate
 
         line = self.line_for(channel, policy)
-        gate = Gate(self, line.write)
+        gate = Gate(self, line)
         if self._taps is None:
             self._taps = {}
         tap = self._taps[channel][1] if channel in self._taps else None

@@ -12,6 +12,7 @@ from ...web.connections import EVENTS
 from .connection import Connection, Feedline
 from .entering import Entry
 from .expiries import Expiries
+from .gates import Gate
 from .protocol.commands import SubscribeRequest
 from .protocol.events import (
     id_block,
@@ -131,6 +132,13 @@ class EventStream(Connection):
             line.write = tap.write
         self._fed[channel] = line, tap
         return line
+
+    def gate_for(self, channel: str, policy: str) -> Gate:
+        """See `Connection`."""
+        gate = Gate(self, self.line_for(channel, policy))
+        _, tap = self._fed[channel]
+        self._fed[channel] = gate, tap
+        return gate
 
     def unfeed(self, channel: str) -> None:
         """See `Connection`."""

@@ -7,7 +7,6 @@ is no race to win, however fast the channel is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .connection import Feedline
@@ -21,7 +20,7 @@ class Gate(Feedline):
 
     Args:
         connection: Whose.
-        write: The way out.
+        line: The way out, and its form.
 
     Attributes:
         is_lost: Something is missing in what waits.
@@ -29,9 +28,9 @@ class Gate(Feedline):
 
     __slots__ = ("_held", "_held_bytes", "_is_open", "_limit_bytes", "_out", "is_lost")
 
-    def __init__(self, connection: Connection, write: Callable[[bytes], None]) -> None:
-        super().__init__(connection, connection.line.form.publication)
-        self._out = write
+    def __init__(self, connection: Connection, line: Feedline) -> None:
+        super().__init__(connection, line.framing)
+        self._out = line.write
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._limit_bytes = connection.server.limits.send_buffer_bytes
