@@ -18,7 +18,7 @@ from .chromium import Chromium, Page, chromium, expect, is_live, person, typing,
 from .conftest import Chat
 
 STATIC = Path(__file__).parents[2] / "docs" / "_static"
-SIZE = {"width": 880, "height": 460}
+SIZE = {"width": 960, "height": 460}
 
 
 async def take(chat: Chat, folder: Path, home: Path) -> None:
