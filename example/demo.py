@@ -1,7 +1,8 @@
 """``make demo``: the example on this machine, with nothing installed by hand.
 
-Starts a Redis of its own, makes the database and two users, and serves with gunicorn
-until Ctrl-C. What is to be kept lies in ``.demo/``; nothing else stays.
+Starts a Redis of its own, makes the database and two users, serves with gunicorn, and
+has a worker for what is done in the background, until Ctrl-C. What is to be kept lies in
+``.demo/``; nothing else stays.
 
 ``PORT`` chooses the port (8080), ``DEMO_DIR`` the directory.
 """
@@ -28,6 +29,8 @@ import gunicorn
 
 from redis_pubsub.testing import RedisServer, find_redis_server
 
+from .background import Background
+
 ROOT = Path(__file__).resolve().parent.parent
 USERS = ("ada", "bob")
 WORKERS = 2
@@ -52,6 +55,7 @@ class Demo:
         self._directory = directory
         self._port = port
         self._gunicorn: subprocess.Popen[bytes] | None = None
+        self._background: Background | None = None
         self._is_ready = False
         self._is_ending = False
 
@@ -74,8 +78,12 @@ class Demo:
             self._prepare(environment)
             if self._is_ending:
                 return 0
+            if redis:
+                self._background = stack.enter_context(Background(environment))
             self._serve(environment, sockets, workers=WORKERS if redis else 1)
             self._is_ready = self._answers()
+            if self._background and self._is_ready:
+                self._background.wait_until_ready()
             if self._is_ready and not self._is_ending:
                 self._announce(has_redis=redis is not None)
             return self._wait()
@@ -171,6 +179,7 @@ class Demo:
         if not has_redis:
             lines += [
                 "No Redis here: one worker, memory:// instead.",
+                "Imports wait for a background worker, which needs a Redis.",
                 f"To have one:  {redis_install_command()}",
             ]
         lines += ["Ctrl-C stops everything."]
@@ -191,6 +200,8 @@ class Demo:
         """Ctrl-C lets gunicorn close its sockets; a second one is impatient."""
         is_impatient, self._is_ending = self._is_ending, True
         self._end_gunicorn(is_impatient=is_impatient)
+        if self._background:
+            self._background.end(is_impatient=is_impatient)
 
     def _end_gunicorn(self, *, is_impatient: bool = False) -> None:
         gunicorn = self._gunicorn

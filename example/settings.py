@@ -69,6 +69,7 @@ INSTALLED_APPS = [
     "example.chat",
     "example.imports",
     "example.notices",
+    "example.rooms",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",

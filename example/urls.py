@@ -14,6 +14,7 @@ urlpatterns = [
     path("", include("example.chat.urls")),
     path("", include("example.imports.urls")),
     path("", include("example.notices.urls")),
+    path("", include("example.rooms.urls")),
     # Only in DEBUG; there it also works under gunicorn, which has no static files.
     *staticfiles_urlpatterns(),
 ]

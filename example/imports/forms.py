@@ -9,6 +9,9 @@ from django import forms
 from ..chat.models import BODY_MAX
 
 LETTERS_MAX = 5_000
+CHARACTERS_MAX = 160_000
+"""Of all letters together: they travel to a worker in one message, which may have a
+mebibyte, and a character takes six bytes of JSON at most."""
 
 
 class ImportForm(forms.Form):
@@ -31,5 +34,9 @@ class ImportForm(forms.Form):
         if len(letters) > LETTERS_MAX or any(len(each) > BODY_MAX for each in letters):
             raise forms.ValidationError(
                 f"At most {LETTERS_MAX} letters of at most {BODY_MAX} characters."
+            )
+        if sum(map(len, letters)) > CHARACTERS_MAX:
+            raise forms.ValidationError(
+                f"At most {CHARACTERS_MAX} characters at once; import the rest later."
             )
         return letters

@@ -84,6 +84,15 @@ class Chat:
         self._gunicorn.wait_for("Booting worker", times=WORKERS)
         self._gunicorn.wait_for_port(self.port)
 
+    @contextmanager
+    def worker(self) -> Iterator[Process]:
+        """A process that works in the background; Ctrl-C ends it."""
+        with Process("manage.py", "pubsub_worker", env=self.environment) as worker:
+            worker.wait_for("Working for import_letters")
+            yield worker
+            assert worker.end(signal.SIGINT) == 0, worker.output
+        assert "Traceback" not in worker.output, worker.output
+
     @asynccontextmanager
     async def killed(self) -> AsyncIterator[None]:
         """Master and workers end without a word; afterwards there are new ones."""

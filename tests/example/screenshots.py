@@ -1,7 +1,8 @@
 """The pictures of the documentation: ``python -m tests.example.screenshots [folder]``.
 
-Serves the example with two workers and a Redis of its own, does on its pages in a headless
-Chromium what people do, and writes what they see. Needs what the browser tests need.
+Serves the example with two workers, one for the background, and a Redis of its own, does
+on its pages in a headless Chromium what people do, and writes what they see. Needs what
+the browser tests need.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from pathlib import Path
 
 from redis_pubsub.testing import RedisServer
 
-from .chromium import Chromium, Page, chromium, expect, is_live, person, write
+from .chromium import Chromium, Page, chromium, expect, is_live, person, typing, write
 from .conftest import Chat
 
 STATIC = Path(__file__).parents[2] / "docs" / "_static"
-SIZE = {"width": 880, "height": 460}
+SIZE = {"width": 960, "height": 460}
 
 
 async def take(chat: Chat, folder: Path, home: Path) -> None:
@@ -26,6 +27,7 @@ async def take(chat: Chat, folder: Path, home: Path) -> None:
         ada, bob = await _opened(chat, browser, "ada"), await _opened(chat, browser, "bob")
         await correspond(chat, ada, bob, folder)
         await ring(chat, ada, bob, folder)
+        await talk(chat, ada, bob, folder)
         await import_letters(chat, ada, folder)
 
 
@@ -59,6 +61,22 @@ async def ring(chat: Chat, ada: Page, bob: Page, folder: Path) -> None:
     await bob.screenshot(path=folder / "example-bell.png", clip=_top(160))
 
 
+async def talk(chat: Chat, ada: Page, bob: Page, folder: Path) -> None:
+    """A room with two people in it, one of whom is typing."""
+    for page in (ada, bob):
+        await page.goto(f"{chat.url}/room/tea/")
+        await is_live(page)
+    for page, text in ((bob, "Is there any left?"), (ada, "A whole pot.")):
+        field = page.get_by_label("Say something")
+        await field.fill(text)
+        await field.press("Enter")
+        await expect(ada.get_by_text(text)).to_be_visible()
+    await bob.get_by_label("Say something").press_sequentially("On my way")
+    await expect(typing(ada)).to_have_text("Bob Noyce is typing")
+    await ada.bring_to_front()
+    await ada.screenshot(path=folder / "example-room.png")
+
+
 async def import_letters(chat: Chat, ada: Page, folder: Path) -> None:
     """An import that is half done."""
     await ada.bring_to_front()
@@ -78,7 +96,7 @@ def _top(height: int) -> dict[str, int]:
 def main(folder: Path = STATIC) -> None:
     with tempfile.TemporaryDirectory() as name, RedisServer() as redis:
         home = Path(name)
-        with Chat(home, redis.url) as chat:
+        with Chat(home, redis.url) as chat, chat.worker():
             asyncio.run(take(chat, folder, home))
     for picture in sorted(folder.glob("example-*.png")):
         print(f"{picture} {picture.stat().st_size:,} bytes")

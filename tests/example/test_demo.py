@@ -86,8 +86,11 @@ def test_the_demo_serves_and_leaves_nothing_but_its_data(
         processes = descendants(demo.pid)
         assert demo.end(signal.SIGINT) == 0, demo.output
 
-    # Redis, gunicorn and two workers.
-    assert len(processes) == 4
+    # Redis, gunicorn with two workers, and one that works in the background: it has
+    # ended as it should, or the demo would have said so.
+    assert len(processes) == 5
+    assert "The worker ended" not in demo.output
+    assert "Traceback" not in demo.output
     assert not any(map(is_alive, processes))
     assert list(temporary.iterdir()) == []
     assert not [file for file in directory.iterdir() if file.is_socket()]
@@ -120,6 +123,7 @@ def test_without_a_redis_one_worker_serves_from_memory(
 
     assert len(processes) == 2
     assert "No Redis here: one worker, memory:// instead." in demo.output
+    assert "Imports wait for a background worker, which needs a Redis." in demo.output
     assert re.search(r"To have one: .*install|To have one: .*-S|apk add", demo.output)
 
 

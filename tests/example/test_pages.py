@@ -1,4 +1,5 @@
-"""The example's small pages in a real Chromium: an import, a bell, and plain events."""
+"""The example's small pages in a real Chromium: an import, a bell, a room, and
+plain events."""
 
 from __future__ import annotations
 
@@ -10,7 +11,16 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from .chromium import Chromium, Page, chromium, expect, is_live
+from .chromium import (
+    Chromium,
+    Locator,
+    Page,
+    chromium,
+    expect,
+    is_live,
+    status,
+    typing,
+)
 from .conftest import RECEIVE_S, WORKERS, Browser, Chat
 from .processtree import needs_proc, owners_of_clients
 
@@ -37,14 +47,20 @@ async def begin_import(page: Page, chat: Chat, letters: list[str]) -> None:
     await page.get_by_role("button", name="Import").click()
 
 
-async def test_an_import_shows_how_far_it_is(chat: Chat, browser: Chromium) -> None:
-    """T-12: a worker's thread beside the request; done is done, for who comes later too."""
+@pytest.mark.may_block(reason="starts a worker process")
+async def test_an_import_waits_for_a_worker_and_shows_how_far_it_is(
+    chat: Chat, browser: Chromium
+) -> None:
+    """T-12: a process beside the server does it; done is done, for who comes later too."""
     ada = await browser.logged_in(chat, "ada")
 
     await begin_import(ada, chat, [f"letter {number}" for number in range(300)])
+    bar = ada.get_by_role("progressbar")
+    await expect(bar).to_have_attribute("state", "waiting")
+    with chat.worker():
+        await expect(bar).to_have_attribute("state", "done")
 
-    bar = ada.get_by_role("progressbar", name="Importing letters")
-    await expect(bar).to_have_attribute("state", "done")
+    await expect(bar).to_have_attribute("aria-label", "Importing letters")
     await expect(bar).to_have_attribute("aria-valuenow", "300")
     await expect(bar).to_have_attribute("aria-valuetext", "Done")
     await ada.reload()
@@ -93,6 +109,73 @@ async def test_a_bell_rings_for_whom_it_is_for(chat: Chat, browser: Chromium) ->
     await expect(bob.get_by_role("status", name="Notices")).to_contain_text("parcel")
     late = await browser.logged_in(chat, "bob")
     await expect(late.get_by_role("status", name="Notices")).to_contain_text("parcel")
+
+
+async def test_in_a_room_one_says_and_the_others_hear(
+    chat: Chat, browser: Chromium
+) -> None:
+    """Who is here and who is typing, too; a page that is loaded anew is in it again, and
+    another room hears nothing."""
+    ada, bob, eve = [await browser.logged_in(chat, name) for name in ("ada", "bob", "eve")]
+    for page, room in ((ada, "tea"), (bob, "tea"), (eve, "attic")):
+        await page.goto(f"{chat.url}/room/{room}/")
+        await is_live(page)
+    for page in (ada, bob):
+        await expect(here(page)).to_have_text(["Ada Lovelace", "Bob Noyce"])
+    await expect(here(eve)).to_have_text(["Eve"])
+
+    await ada.get_by_label("Say something").press_sequentially("Tea <is> ready")
+    await expect(typing(bob)).to_have_text("Ada Lovelace is typing")
+    await ada.get_by_role("button", name="Say").click()
+    for page in (ada, bob):
+        await expect(said(page)).to_have_text(["Ada LovelaceTea <is> ready"])
+    await expect(typing(bob)).to_have_count(0)
+
+    await bob.reload()
+    await expect(here(bob)).to_have_text(["Ada Lovelace", "Bob Noyce"])
+    await expect(said(bob)).to_have_count(0)
+    await say(bob, "Coming")
+    await expect(said(ada).last).to_have_text("Bob NoyceComing")
+    await say(ada, "Good")
+    await expect(said(bob)).to_have_text(["Bob NoyceComing", "Ada LovelaceGood"])
+    await bob.goto(chat.url)
+    await expect(here(ada)).to_have_text(["Ada Lovelace"])
+    await expect(said(eve)).to_have_count(0)
+
+
+@pytest.mark.may_block(reason="kills and starts server processes")
+async def test_a_room_comes_back_after_the_death_of_all_processes(
+    chat: Chat, browser: Chromium
+) -> None:
+    """By itself; what is said then is heard, and meanwhile nobody is told it was sent."""
+    ada, bob = [await browser.logged_in(chat, name) for name in ("ada", "bob")]
+    for page in (ada, bob):
+        await page.goto(f"{chat.url}/room/cellar/")
+        await is_live(page)
+
+    async with chat.killed():
+        await expect(status(ada)).to_have_text("Reconnecting")
+        await say(ada, "Lost")
+        await expect(ada.get_by_text("nobody would have heard it")).to_be_visible()
+        await expect(ada.get_by_label("Say something")).to_have_value("Lost")
+    for page in (ada, bob):
+        await is_live(page)
+    await say(ada, "Found")
+
+    await expect(said(bob)).to_have_text(["Ada LovelaceFound"])
+
+
+def here(page: Page) -> Locator:
+    return page.get_by_role("list", name="Who is here").get_by_role("listitem")
+
+
+def said(page: Page) -> Locator:
+    return page.get_by_role("log", name="Said").get_by_role("listitem")
+
+
+async def say(page: Page, text: str) -> None:
+    await page.get_by_label("Say something").fill(text)
+    await page.get_by_role("button", name="Say").click()
 
 
 @pytest.mark.may_block(reason="kills and starts server processes")
