@@ -3,6 +3,30 @@
 import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
 
+/** A node within an element, found by its part's name. */
+class FakeNode {
+  textContent = "";
+  style = {};
+  #part = null;
+  #inside = [];
+
+  append(...nodes) {
+    this.#inside.push(...nodes);
+  }
+  setAttribute(name, value) {
+    assert.equal(name, "part");
+    this.#part = `[part="${value}"]`;
+  }
+  querySelector(selector) {
+    if (this.#part === selector) return this;
+    for (const node of this.#inside) {
+      const found = node.querySelector(selector);
+      if (found) return found;
+    }
+    return null;
+  }
+}
+
 /** As much of an element as the module touches. */
 class FakeElement {
   isConnected = false;
@@ -10,13 +34,7 @@ class FakeElement {
   #attributes = new Map();
 
   attachShadow() {
-    const parts = new Map();
-    return {
-      querySelector(selector) {
-        if (!parts.has(selector)) parts.set(selector, { textContent: "", style: {} });
-        return parts.get(selector);
-      },
-    };
+    return new FakeNode();
   }
   getAttribute(name) {
     return this.#attributes.get(name) ?? null;
@@ -71,6 +89,7 @@ class FakeLive {
 }
 
 globalThis.HTMLElement = FakeElement;
+globalThis.document = { createElement: () => new FakeNode() };
 globalThis.CSSStyleSheet = class {
   replaceSync() {}
 };

@@ -88,7 +88,7 @@ async def test_who_is_new_gets_what_the_channel_shows(site, settings, serve, use
 async def test_a_reader_that_is_removed_while_it_starts_hears_nothing_afterwards(
     site, settings, user, transactional_db, monkeypatch
 ):
-    """`replay`: a right that ends while the history is read ends the reader all the same."""
+    """`replay`: a right that ends while the history is read ends the reader too."""
     settings.REDIS_PUBSUB = site | {"channels": {"board": {"history_size": 5, "replay": 2}}}
     engine = Engine(get_config())
     await engine.start()
