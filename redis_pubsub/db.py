@@ -23,12 +23,17 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+# How long closing waits for calls that run: a database that hangs holds up no shutdown.
+_CLOSE_S = 2.0
+
+
 class _Pool(ThreadPoolExecutor):
     """Threads with healthy database connections and a bounded queue."""
 
     def __init__(self, threads: int, waiting: int) -> None:
         super().__init__(max_workers=threads, thread_name_prefix="redis-pubsub-db")
         self._waiting = waiting
+        self.unfinished: set[Future[Any]] = set()
 
     @property
     def waiting(self) -> int:
@@ -37,7 +42,10 @@ class _Pool(ThreadPoolExecutor):
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         if self._work_queue.qsize() >= self._waiting:
             raise PoolBusy(f"{self._waiting} database calls wait for a thread already")
-        return super().submit(_healthy, fn, *args, **kwargs)
+        future = super().submit(_healthy, fn, *args, **kwargs)
+        self.unfinished.add(future)
+        future.add_done_callback(self.unfinished.discard)
+        return future
 
 
 def _healthy(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
@@ -61,6 +69,7 @@ class Orm:
     def __init__(self, threads: int, waiting: int, *, in_test_thread: bool = False) -> None:
         self.in_test_thread = in_test_thread
         self._pool: _Pool | None = None
+        self._closed: _Pool | None = None
         self._threads = threads
         self._waiting = waiting
         self._context = ThreadSensitiveContext()
@@ -92,11 +101,19 @@ class Orm:
             SyncToAsync.thread_sensitive_context.set(self._context)
 
     def close(self) -> None:
-        """Take no more work; what runs is not waited for."""
+        """Take no more work; what runs goes on until it ends."""
         SyncToAsync.context_to_thread_executor.pop(self._context, None)
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
-            self._pool = None
+            self._closed, self._pool = self._pool, None
+
+    async def wait_closed(self) -> None:
+        """After `close`: wait for what runs, `_CLOSE_S` seconds at the most."""
+        if self._closed is not None and self._closed.unfinished:
+            running = (asyncio.wrap_future(each) for each in list(self._closed.unfinished))
+            over = asyncio.gather(*running, return_exceptions=True)
+            await asyncio.wait([over], timeout=_CLOSE_S)
+        self._closed = None
 
     def _opened(self) -> _Pool:
         # Threads start with the first call, never before a fork.

@@ -164,6 +164,7 @@ class Engine:
         await self.presence.close()
         await self.hub.close()
         self.orm.close()
+        await self.orm.wait_closed()
 
     def _show(self) -> None:
         hub, orm = self.hub, self.orm

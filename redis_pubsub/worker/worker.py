@@ -112,6 +112,7 @@ class Worker:
             await asyncio.wait(self._tasks, timeout=_RETURN_S)
         self._ears.close()
         self._orm.close()
+        await self._orm.wait_closed()
 
     async def _give_back(self) -> None:
         logger.warning(
