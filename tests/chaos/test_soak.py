@@ -120,7 +120,7 @@ async def vitals(stand: Stand) -> dict[str, float]:
 
 
 async def test_a_worker_returns_to_where_it_began(stand: Stand, record_property: Any):
-    """Tasks and channels to the number, objects to less than one for each fourth connection,
+    """Tasks and channels to the number, objects to less than one for four connections,
     files and connections to Redis up to those that are pooled, memory to what an allocator
     keeps."""
     await come_and_go(stand.port, max(1_000, CYCLES // 10))
