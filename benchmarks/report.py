@@ -28,6 +28,13 @@ _COLUMNS: dict[str, list[tuple[str, str]]] = {
         ("p50_ms", "p50, ms"),
         ("p99_ms", "p99, ms"),
     ],
+    "D": [
+        ("save_p50_ms", "A save, p50, ms"),
+        ("saves_per_s", "Saves/s"),
+        ("cpu_us_per_save", "CPU, µs a save"),
+        ("p50_ms", "Save to client, p50, ms"),
+        ("p99_ms", "p99, ms"),
+    ],
     "E": [
         ("connects_per_cpu_s", "Connects a CPU second"),
         ("connects_per_s", "Connects/s"),
@@ -92,6 +99,32 @@ _TARGETS: dict[str, list[Target]] = {
     "CP": [
         ("cpu_us_per_delivery", "live", "ws", "CPU a delivery, Node's", 1.2, False),
         ("p99_ms", "live", "ws", "p99, Node's", 1, False),
+    ],
+    "D": [
+        (
+            "save_p50_ms",
+            "live: direct, paced",
+            "live: silent, paced",
+            "a save, one that publishes nothing",
+            1.15,
+            False,
+        ),
+        (
+            "save_p50_ms",
+            "live: outbox, paced",
+            "live: silent, paced",
+            "a save with the outbox, one that publishes nothing",
+            1.5,
+            False,
+        ),
+        (
+            "p50_ms",
+            "live: direct, paced",
+            "channels-uvicorn: signal, paced",
+            "p50 from save to client, Channels'",
+            0.2,
+            False,
+        ),
     ],
     "E": [
         (

@@ -41,7 +41,7 @@ class Running:
         self.peer = peer
         self._stack = ExitStack()
         self._first = 0
-        self._publisher: Child | None = None
+        self._senders: dict[str, Child] = {}
         try:
             self._start_all(environment or {}, workers)
         except BaseException:
@@ -156,24 +156,67 @@ class Running:
         within_s: float = 120,
     ) -> dict[str, Any]:
         """Publish so many messages to each channel, wait for the last, and count."""
-        if self._publisher is None:
-            self._publisher = self._stack.enter_context(
+        publisher = self._sender("publish", {})
+        chunk = chunk or (1 if rate else 100)
+        run = {"channels": channels, "rate": rate, "chunk": chunk}
+        return self._send(publisher, {**run, **self._next(messages, size)}, within_s)
+
+    def save(
+        self,
+        kind: str,
+        channel: str,
+        messages: int,
+        *,
+        database: str,
+        rate: float = 0,
+        within_s: float = 120,
+    ) -> dict[str, Any]:
+        """Save so many rows of a kind; see `benchmarks.peers.servers.save`.
+
+        Args:
+            kind: ``silent`` rows are heard by nobody, all others by every socket.
+            channel: Where.
+            messages: How many.
+            database: As Django has it, JSON.
+            rate: A second; 0 for no pause.
+            within_s: How long the last may take.
+        """
+        saver = self._sender("save", {"BENCHMARK_ROWS": database})
+        run = {"kind": kind, "channel": channel, "rate": rate}
+        if kind != "silent":
+            run |= self._next(messages, 100)
+            seen = self._send(saver, run, within_s)
+            return {**seen, **seen["publisher"]}
+        run |= {"first": 0, "messages": messages, "size": 100}
+        told = saver.ask(within_s, **run)
+        return {"messages": messages, "is_complete": True, **told}
+
+    def _next(self, messages: int, size: int) -> dict[str, Any]:
+        first = self._first
+        self._first += messages
+        return {"first": first, "messages": messages, "size": size}
+
+    def _sender(self, module: str, environment: dict[str, str]) -> Child:
+        """The process that publishes, or saves; started when it is first needed."""
+        if module not in self._senders:
+            self._senders[module] = self._stack.enter_context(
                 Child(
-                    "benchmarks.peers.servers.publish",
+                    f"benchmarks.peers.servers.{module}",
                     self.peer.publisher,
-                    environment=self._environment,
+                    environment={**self._environment, **environment},
                     python=str(self.peer.python),
                 )
             )
-        chunk = chunk or (1 if rate else 100)
-        run = {"first": self._first, "messages": messages, "size": size}
-        self._first += messages
-        self.load.expect(**run)
+        return self._senders[module]
+
+    def _send(self, sender: Child, run: dict[str, Any], within_s: float) -> dict[str, Any]:
+        messages = run["messages"]
+        self.load.expect(run["first"], messages, run["size"])
         server, redis = self.cpu_s()
-        self._publisher.tell(channels=channels, rate=rate, chunk=chunk, **run)
+        sender.tell(**run)
         seen = self.load.collect(within_s)
         server_after, redis_after = self.cpu_s()
-        published = self._publisher.read(within_s)
+        published = sender.read(within_s)
         deliveries = max(1, seen["deliveries"])
         took = (seen["finished_us"] - published["started_us"]) / 1e6
         return {

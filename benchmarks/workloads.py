@@ -13,6 +13,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from tests.services import postgres
+
 from .generator import ask_pages
 from .peers import GTHREAD, PEERS, Peer
 from .running import Running
@@ -335,6 +337,52 @@ def idle(names: list[str], options: Options, note: Note) -> Outcome:
     return outcome
 
 
+# -- rows ----------------------------------------------------------------------------------
+
+_SAVES_A_SECOND = 5
+"""What the slowest peer can send to a thousand sockets."""
+_KINDS = {
+    "live": ("silent", "direct", "outbox"),
+    "channels-uvicorn": ("silent", "signal"),
+}
+
+
+def rows(names: list[str], options: Options, note: Note) -> Outcome:
+    """D: rows saved to PostgreSQL, with the settings it comes with, and heard by sockets:
+    five saves a second, and one after the other."""
+    outcome = Outcome(note)
+    able = {name: _KINDS[name] for name in names if name in _KINDS}
+    paced = max(20, int(_SAVES_A_SECOND * options.paced_s))
+    with ExitStack() as stack:
+        running = _started(list(able), options, outcome, stack)
+        databases = {
+            name: json.dumps(stack.enter_context(postgres(is_durable=True)))
+            for name in running
+        }
+        for name, server in running.items():
+            with outcome.trying(name):
+                server.connect(options.sockets, _SAVED)
+        for number in range(-1, options.rounds):
+            for name, server in running.items():
+                for kind in able[name]:
+                    for pace, rate in (("paced", _SAVES_A_SECOND), ("unthrottled", 0)):
+                        key = f"{name}: {kind}, {pace}"
+                        with outcome.trying(key):
+                            seen = server.save(
+                                kind,
+                                *_SAVED,
+                                paced if rate else 50,
+                                database=databases[name],
+                                rate=rate,
+                                within_s=_WITHIN_S,
+                            )
+                            if number >= 0:
+                                outcome.add(key, seen)
+    return outcome
+
+
+_SAVED = ["saved"]
+
 # -- pages ---------------------------------------------------------------------------------
 
 _PAGES = {
@@ -454,6 +502,7 @@ WORKLOADS: dict[str, Callable[[list[str], Options, Note], Outcome]] = {
     "B": broadcast_paced,
     "C": own_channels,
     "CP": own_channels_paced,
+    "D": rows,
     "E": connect_storm,
     "EJ": connect_storm_jwt,
     "F": idle,

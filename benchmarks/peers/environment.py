@@ -20,6 +20,7 @@ _PACKAGES = (
     "daphne",
     "djangorestframework",
     "djangorestframework-simplejwt",
+    "psycopg[binary]",
     "aiohttp",
     "picows",
     "python-socketio",

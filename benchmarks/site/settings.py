@@ -37,6 +37,7 @@ REDIS_PUBSUB = {
     "limits": {"user_connections": 100_000},
     "channels": {
         "news*": {"subscribe": "anyone", "history_size": 0},
+        "saved": {"subscribe": "anyone"},
         "own*": {"subscribe": "anyone", "history_size": 0},
         "shared*": {"subscribe": "authenticated", "history_size": 0},
         "mine*": {"subscribe": "authenticated", "history_size": 0},
