@@ -187,7 +187,7 @@ class Continuity:
 
     def _begin(self, feed: Feed) -> None:
         feed.held, feed.held_bytes = [], 0
-        self._run(self._fill(feed))
+        self._run(self._fill_or_give_up(feed))
 
     def _run(self, work: object) -> None:
         task: asyncio.Task[None] = self._loop.create_task(work)  # type: ignore[arg-type]
@@ -199,6 +199,15 @@ class Continuity:
         if not task.cancelled() and task.exception() is not None:
             self._metrics.count("listener_errors")
             logger.error("following a channel failed", exc_info=task.exception())
+
+    async def _fill_or_give_up(self, feed: Feed) -> None:
+        try:
+            await self._fill(feed)
+        except Exception:
+            # Whatever it is: nobody else would ever let through what is held.
+            if feed.held is not None:
+                self._give_up(feed, None)
+            raise
 
     async def _fill(self, feed: Feed) -> None:
         """Read what is missing and pass it on, then what was held meanwhile."""
@@ -304,11 +313,13 @@ class Continuity:
             history = await self._catch_up.read(feed, known, heals=True)
         except PubSubError:
             return
-        if feed.held is not None:
+        if feed.held is not None or known != (feed.position or feed.read_top):
+            # Something has arrived meanwhile, perhaps later than the read was answered: the
+            # channel is not quiet, and its offsets say what is missing.
             return
         if not self._continues(feed, history):
             self._give_up(feed, history)
-        elif known is not None and known == (feed.position or feed.read_top):
+        elif known is not None:
             if _after(history, known):
                 self._metrics.count("holes_found")
             self._catch(feed, history)
