@@ -315,6 +315,27 @@ def test_what_stands_behind_a_refused_message_waits_until_that_is_parked(
     assert world.heard() == ["a", "b", "c"] and counted("outbox_parked") == 1
 
 
+def test_a_refused_message_waits_its_time_wherever_it_stands(world, kept, monkeypatch):
+    """Behind more than a batch of another refused channel too: attempts that follow each
+    other at once would park it within a moment."""
+    draft_of = OutboxMessage.draft
+    same = next(f"c{n}" for n in range(999) if partition_of(f"c{n}") == PARTITION)
+
+    def spoilt(row):
+        options = ChannelOptions(history_size="no number")
+        return dataclasses.replace(draft_of(row), options=options)
+
+    monkeypatch.setattr(OutboxMessage, "draft", spoilt)
+    kept(*range(40))
+    kept("behind", channel=same)
+
+    for _ in range(2 * drains.ATTEMPTS):
+        world.relay()
+
+    tried = OutboxMessage.objects.filter(attempts__gt=0).order_by("id")
+    assert list(tried.values_list("channel", "attempts")) == [("room", 1), (same, 1)]
+
+
 def test_redis_being_away_is_no_attempt(world, kept, monkeypatch):
     """However often it is tried: nothing is parked, nothing is counted against a row."""
     monkeypatch.setattr(drains, "RETRY_FIRST_S", 0.0)
