@@ -12,6 +12,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from django.db import router
+
 from ..models import Subscription
 
 if TYPE_CHECKING:
@@ -106,8 +108,7 @@ class LiveSubscriptions:
 
 
 def _active(users: list[str]) -> list[Subscription]:
-    return list(
-        Subscription.objects.filter(active=True, subscriber__in=users).select_related(
-            "subscriber", "channel"
-        )
-    )
+    # Not a replica: whoever looks was told after the commit, and it may not know yet.
+    rows = Subscription.objects.using(router.db_for_write(Subscription))
+    rows = rows.filter(active=True, subscriber__in=users)
+    return list(rows.select_related("subscriber", "channel"))
