@@ -251,9 +251,9 @@ class RedisBroker:
         failures = 0
         while True:
             connection = self._subscriber_pool.make_connection()
+            began = time.monotonic()
             try:
                 await connect(connection, self._options.connect_timeout_s)
-                failures = 0
                 await self._serve(connection, sink)
             except (RedisError, OSError) as error:
                 failures += 1
@@ -267,6 +267,10 @@ class RedisBroker:
                 self._connected.clear()
                 self._subscriptions.lost()
                 await connection.disconnect(nowait=True)
+            if time.monotonic() - began > _BACKOFF_MOST_S:
+                # One that ends as soon as it is made, for want of a permission for
+                # instance, is no success.
+                failures = 1
             # Full jitter: processes that lost one Redis must not come back as one.
             longest = min(_BACKOFF_MOST_S, _BACKOFF_FIRST_S * 2 ** min(failures, 10))
             await asyncio.sleep(random.uniform(0, longest))
