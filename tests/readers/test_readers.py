@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import aclosing
 
 import pytest
 
@@ -372,3 +373,31 @@ async def test_a_lost_connection_shows_and_heals(subscription, manager, engine, 
 
     assert len(await heard.wait_for(2)) == 2 and lost == []
     await admin.aclose()
+
+
+async def test_iterating_a_reader_that_has_callbacks_leaves_them_their_messages(
+    subscription, manager
+):
+    """The error says what is wrong, and changes nothing; nor does an iteration that is over
+    keep later callbacks from being called."""
+    heard = Heard()
+    reader = subscription.get_reader(manager).callback(heard)
+    await reader.listen()
+
+    with pytest.raises(TypeError, match="has callbacks"):
+        async for _ in reader:
+            pass
+    await apublish(reader.channel, 1)
+    assert await heard.wait_for(1) == [1]
+    await manager.remove(reader)
+
+    reader = subscription.get_reader(manager)
+    async with aclosing(reader.__aiter__()) as values:
+        following = asyncio.ensure_future(anext(values))
+        while not reader.is_active:
+            await asyncio.sleep(0)
+        await apublish(reader.channel, 2)
+        assert await following == 2
+    await reader.callback(heard).listen()
+    await apublish(reader.channel, 3)
+    assert await heard.wait_for(2) == [1, 3]
