@@ -388,3 +388,32 @@ async def test_a_hole_that_cannot_be_read_for_an_unforeseen_reason_is_given_up(
     await say(hub, 4)
     await until(lambda: listener.payloads == [1, 3, 4])
     assert "following a channel failed" in caplog.text
+
+
+async def test_where_a_new_channel_stands_is_not_learnt_while_nothing_can_arrive(
+    hub, until, monkeypatch
+):
+    """The connection is lost as soon as the channel is heard: a message of that moment is in
+    the read that says where the channel stands, and would pass for an old one."""
+    read, may_read, is_read = hub.broker.read, asyncio.Event(), asyncio.Event()
+
+    async def slow(reads):
+        await may_read.wait()
+        histories = await read(reads)
+        is_read.set()
+        return histories
+
+    monkeypatch.setattr(hub.broker, "read", slow)
+    listener = Listener()
+    await hub.listen("room", listener)
+    hub.network.lose = {1}
+    await say(hub, 1)
+    with monkeypatch.context() as lost:
+        lost.setattr(type(hub.broker), "is_connected", False)
+        may_read.set()
+        await is_read.wait()
+        await until(lambda: not hub.catch_up._tasks)
+
+    hub.resubscribed("room")
+
+    await until(lambda: listener.payloads == [1] or listener.lost)

@@ -29,7 +29,7 @@ HELD_BYTES = 16_777_216
 QUIET_S = 40.0
 """A channel on which so long nothing arrived is compared with its stream."""
 LEARN_S = 0.02
-"""For so long the channels that are new to the process wait for others: where a connection
+"""Least time between two reads for channels that are new to the process: where a connection
 brings one of its own, a storm of them is a few reads and not one for each."""
 NO_HISTORY = Position("", 0)
 _LOOK_S = 10.0
@@ -66,6 +66,7 @@ class Continuity:
         # Channels that are new, whose positions are read together.
         self._new: list[Feed] = []
         self._learning: asyncio.TimerHandle | None = None
+        self._learned_at = float("-inf")
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -110,10 +111,13 @@ class Continuity:
             return
         self._new.append(feed)
         if self._learning is None:
-            self._learning = self._loop.call_later(LEARN_S, self._learn_new)
+            # A lone one at once: what is said before the read, and missed, passes for old.
+            due = max(self._loop.time(), self._learned_at + LEARN_S)
+            self._learning = self._loop.call_at(due, self._learn_new)
 
     def _learn_new(self) -> None:
         self._learning = None
+        self._learned_at = self._loop.time()
         new, self._new = self._new, []
         # Of some, who came with them has read where they stand.
         unknown = [

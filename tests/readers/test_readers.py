@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import aclosing
+from types import SimpleNamespace
 
 import pytest
 
 from redis_pubsub import apublish
+from redis_pubsub.broker import redis as brokers
 from redis_pubsub.exceptions import (
     NoCallback,
     ReaderTooSlow,
@@ -353,11 +355,15 @@ async def test_a_reader_that_cannot_keep_up_is_ended(settings, site, user):
     await engine.close()
 
 
-async def test_a_lost_connection_shows_and_heals(subscription, manager, engine, until):
+async def test_a_lost_connection_shows_and_heals(
+    subscription, manager, engine, until, monkeypatch
+):
     """P29, B5: is_active is False while Redis is gone, and True again after; what was
     said meanwhile comes from the history."""
     import redis.asyncio
 
+    # Away for long enough to be seen.
+    monkeypatch.setattr(brokers, "random", SimpleNamespace(uniform=max))
     lost = []
     heard = Heard()
     reader = subscription.get_reader(manager).callback(heard)
