@@ -393,8 +393,8 @@ async def test_a_hole_that_cannot_be_read_for_an_unforeseen_reason_is_given_up(
 async def test_where_a_new_channel_stands_is_not_learnt_while_nothing_can_arrive(
     hub, until, monkeypatch
 ):
-    """The connection is lost as soon as the channel is heard: a message of that moment is in
-    the read that says where the channel stands, and would pass for an old one."""
+    """The connection is lost as soon as the channel is heard: a message of that moment is
+    in the read that says where the channel stands, and would pass for an old one."""
     read, may_read, is_read = hub.broker.read, asyncio.Event(), asyncio.Event()
 
     async def slow(reads):
