@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from types import SimpleNamespace
 
 import pytest
@@ -190,3 +191,26 @@ async def test_a_connection_that_ends_at_once_is_made_anew_ever_more_slowly(
     await admin.aclose()
 
     assert longest[:6] == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0]
+
+
+async def test_closing_ends_although_the_client_swallows_a_cancellation(
+    options, monkeypatch
+):
+    """As redis-py does where a connection comes about at the moment it is cancelled."""
+    connecting = asyncio.Event()
+
+    async def swallow(connection, timeout_s):
+        connecting.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(brokers, "connect", swallow)
+    broker = open_broker(options, Metrics())
+    await broker.start(Inbox())
+    await connecting.wait()
+
+    closing = asyncio.ensure_future(broker.close())
+    _, late = await asyncio.wait([closing], timeout=5)
+    if late:
+        broker._task.cancel()
+    assert not late
