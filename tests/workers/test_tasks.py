@@ -244,3 +244,9 @@ async def test_a_task_that_is_done_while_redis_is_away_has_not_failed(
     assert len(result.worker_ids) == 1 and len(calls) == 5
     assert worker.engine.metrics["jobs_failed"] == 0
     assert (await sync_to_async(state)(QUEUE)).dead == 0
+
+
+async def test_enqueue_on_the_loop_names_aenqueue(tasks_site):
+    """It would hold up every socket of the process while Redis answers."""
+    with pytest.raises(RuntimeError, match="await aenqueue"):
+        tasks.add.enqueue(1)
