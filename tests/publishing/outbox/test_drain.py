@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from django.db import connections, transaction
+from django.db import OperationalError, connections, transaction
 from django.db.utils import ConnectionHandler
 
 from redis_pubsub import publish
@@ -369,6 +369,30 @@ def test_an_abandoned_lease_runs_out(world, kept, monkeypatch, counted):
 
     assert world.heard() == ["a"] and world.waiting() == 0
     assert counted("outbox_found") == 1
+
+
+def test_a_lease_is_given_back_though_what_became_of_a_batch_cannot_be_committed(
+    world, kept, monkeypatch
+):
+    """A locked SQLite: the next round need not wait until the lease runs out."""
+    if not world.database["ENGINE"].endswith("sqlite3"):
+        pytest.skip("has locks of its own")
+    publish("room", 0)
+    kept(1)
+    commit, commits = connections["default"]._commit, []
+
+    def locked():
+        commits.append(1)
+        if len(commits) == 1:
+            raise OperationalError("database is locked")
+        commit()
+
+    monkeypatch.setattr(connections["default"], "_commit", locked)
+    world.relay()
+    assert commits and OutboxPartition.objects.get(pk=PARTITION).holder == ""
+    world.relay()
+
+    assert world.heard() == [0, 1] and world.waiting() == 0
 
 
 def test_one_query_says_which_partitions_have_messages(world, kept):
