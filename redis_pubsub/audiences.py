@@ -18,7 +18,7 @@ from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser
-from django.db import models
+from django.db import models, router
 from django.utils import translation
 
 from . import codec
@@ -396,9 +396,12 @@ def _sync(answer: Any) -> Any:
 
 def _active_users(pks: Sequence[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
+    model = get_user_model()
+    # Not a replica: his rights have changed a moment ago, and it may not know yet.
+    users = model._default_manager.using(router.db_for_write(model))
     for begin in range(0, len(pks), _USERS_PER_QUERY):
         some = pks[begin : begin + _USERS_PER_QUERY]
-        for user in get_user_model()._default_manager.filter(pk__in=some):
+        for user in users.filter(pk__in=some):
             if user.is_active:
                 found[str(user.pk)] = user
     return found

@@ -140,6 +140,7 @@ class Engine:
         self._parts: dict[type[Any], Any] = {}
         self._borrowers = 0
         self._is_borrowed = False
+        self._starting: asyncio.Future[None] | None = None
         self._watch: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -160,7 +161,11 @@ class Engine:
             self._watch.cancel()
             await asyncio.wait([self._watch])
             self._watch = None
-        await self.closing.aclose()
+        try:
+            await self.closing.aclose()
+        except Exception:
+            # The others' ends were run all the same; Redis and threads are given back too.
+            logger.exception("a part of the engine could not be closed")
         await self.presence.close()
         await self.hub.close()
         self.orm.close()
@@ -221,8 +226,16 @@ async def borrow_engine() -> Engine:
     if engine is None:
         engine = Engine(get_config())
         engine._is_borrowed = True
-        await engine.start()
+        # Before it has started: who comes meanwhile waits for the same one.
+        _engines[engine.loop] = engine
+        engine._starting = asyncio.ensure_future(engine.start())
     engine._borrowers += 1
+    if engine._starting is not None:
+        try:
+            await asyncio.shield(engine._starting)
+        except BaseException:
+            await return_engine(engine)
+            raise
     return engine
 
 

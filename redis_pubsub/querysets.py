@@ -79,8 +79,8 @@ class PublishableQuerySet(models.QuerySet[M]):
         """Django's ``bulk_create``; publishes each row if ``PUBLISH_ON_CREATE``.
 
         Raises:
-            NotSupportedError: The rows' keys will not be known (the database returns
-                none, or ``ignore_conflicts``), so they cannot be published.
+            NotSupportedError: Which rows there are will not be known (the database returns
+                no keys, or ``ignore_conflicts``), so they cannot be published.
         """
         self._for_write = True
         rows = list(objs)
@@ -154,7 +154,12 @@ class PublishableQuerySet(models.QuerySet[M]):
 
     def _refuse_unknown_keys(self, rows: list[M], ignores_conflicts: bool) -> None:
         can_return = connections[self.db].features.can_return_rows_from_bulk_insert
-        if any(row.pk is None for row in rows) and (ignores_conflicts or not can_return):
+        if rows and ignores_conflicts:
+            raise NotSupportedError(
+                "with ignore_conflicts nobody says which of these rows were written, so "
+                "they cannot be published: pass publish=False, or save() them one by one"
+            )
+        if not can_return and any(row.pk is None for row in rows):
             raise NotSupportedError(
                 "the keys of these rows will not be known, so they cannot be published: "
                 "pass publish=False, or save() them one by one"

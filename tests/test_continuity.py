@@ -335,3 +335,85 @@ async def test_a_reconnect_while_a_hole_is_read_is_not_taken_for_filled(
 
     await until(lambda: listener.payloads == [1, 2])
     assert not listener.lost
+
+
+async def test_a_message_that_overtakes_the_look_at_a_quiet_channel_is_no_loss(
+    hub, until, monkeypatch
+):
+    """Messages and reads come on two connections: a read that was answered before a message
+    was published may arrive behind it, and then says nothing of the channel any more."""
+    listener = Listener()
+    await hub.listen("room", listener)
+    await say(hub, 1)
+    await until(lambda: listener.payloads == [1])
+    read, answered, go_on = hub.broker.read, asyncio.Event(), asyncio.Event()
+
+    async def slow(reads):
+        histories = await read(reads)
+        answered.set()
+        await go_on.wait()
+        return histories
+
+    monkeypatch.setattr(hub.broker, "read", slow)
+    monkeypatch.setattr(continuity, "QUIET_S", 0.05)
+    monkeypatch.setattr(continuity, "_LOOK_S", 0.05)
+    hub._continuity.close()
+    hub._continuity.start()
+    await answered.wait()
+    await say(hub, 2)
+    await until(lambda: listener.payloads == [1, 2])
+    go_on.set()
+
+    await until(lambda: not hub._continuity._tasks)
+    assert not listener.lost
+
+
+async def test_a_hole_that_cannot_be_read_for_an_unforeseen_reason_is_given_up(
+    hub, until, monkeypatch, caplog
+):
+    """What Redis answers is not to be trusted: a channel must not fall silent for it."""
+    listener = Listener()
+    await hub.listen("room", listener)
+    await say(hub, 1)
+    await until(lambda: listener.payloads == [1])
+
+    async def lying(reads):
+        raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "an epoch that is no text")
+
+    monkeypatch.setattr(hub.broker, "read", lying)
+    hub.network.lose = {2}
+    await say(hub, 2, 3)
+
+    await until(lambda: listener.lost == ["room"])
+    await say(hub, 4)
+    await until(lambda: listener.payloads == [1, 3, 4])
+    assert "following a channel failed" in caplog.text
+
+
+async def test_where_a_new_channel_stands_is_not_learnt_while_nothing_can_arrive(
+    hub, until, monkeypatch
+):
+    """The connection is lost as soon as the channel is heard: a message of that moment is
+    in the read that says where the channel stands, and would pass for an old one."""
+    read, may_read, is_read = hub.broker.read, asyncio.Event(), asyncio.Event()
+
+    async def slow(reads):
+        await may_read.wait()
+        histories = await read(reads)
+        is_read.set()
+        return histories
+
+    monkeypatch.setattr(hub.broker, "read", slow)
+    listener = Listener()
+    await hub.listen("room", listener)
+    hub.network.lose = {1}
+    await say(hub, 1)
+    with monkeypatch.context() as lost:
+        lost.setattr(type(hub.broker), "is_connected", False)
+        may_read.set()
+        await is_read.wait()
+        await until(lambda: not hub.catch_up._tasks)
+
+    hub.resubscribed("room")
+
+    await until(lambda: listener.payloads == [1] or listener.lost)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from django.db import DatabaseError, InterfaceError
+from django.db import DatabaseError, InterfaceError, router
 from django.db.models import Exists, OuterRef
 from django.utils.module_loading import import_string
 
@@ -316,8 +316,9 @@ def _matches(option: str, user: AbstractBaseUser | None) -> bool:
 
 
 def _rows(user: AbstractBaseUser | None, channels: list[str]) -> dict[str, bool]:
-    """Of these channels those that have rows, and whether the user is subscribed."""
-    rows = Channel.objects.filter(name__in=channels)
+    """Of these channels those that have rows, and whether the user is subscribed; not from
+    a replica, which may not know yet."""
+    rows = Channel.objects.using(router.db_for_write(Channel)).filter(name__in=channels)
     if user is None:
         return dict.fromkeys(rows.values_list("name", flat=True), False)
     mine = Subscription.objects.filter(subscriber=user, channel=OuterRef("pk"), active=True)

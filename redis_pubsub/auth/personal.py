@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import async_to_sync
 from django.apps import apps
 from django.contrib.auth import get_user_model
+from django.db import router
 from django.utils.module_loading import import_string
 
 from ..addresses import (
@@ -62,7 +63,12 @@ class PersonalChannels:
     def groups(self, user: AbstractBaseUser) -> Iterable[str]:
         """Names of the groups whose channels a user hears. Queries."""
         groups = getattr(user, "groups", None)
-        return groups.values_list("name", flat=True) if groups is not None else ()
+        if groups is None:
+            return ()
+        names: Iterable[str] = groups.using(
+            router.db_for_write(groups.model, instance=user)
+        ).values_list("name", flat=True)
+        return names
 
 
 class Personal:
@@ -171,7 +177,10 @@ def _has_groups() -> bool:
 
 
 def _groups_by_user(pks: Sequence[str]) -> dict[str, set[str]]:
-    users = get_user_model()._default_manager.filter(pk__in=pks, groups__isnull=False)
+    model = get_user_model()
+    # Not a replica: whoever looks was told after the commit, and it may not know yet.
+    users = model._default_manager.using(router.db_for_write(model))
+    users = users.filter(pk__in=pks, groups__isnull=False)
     found: dict[str, set[str]] = {}
     for pk, name in users.values_list("pk", "groups__name"):
         found.setdefault(str(pk), set()).add(name)

@@ -95,6 +95,9 @@ class JobCommands:
         for number, entry, header, raw, attempts, deliveries in entries:
             queue = queues[number - 1]
             message = self._message(queue, header, raw)
+            if not attempts.isdigit():
+                # As unreadable as a wrong header is; the jobs beside it are not.
+                message, attempts = None, 0
             jobs.append(
                 Taken(queue, entry.decode(), message, int(attempts), int(deliveries))
             )
@@ -130,7 +133,7 @@ class JobCommands:
                     entry=entry.decode(),
                     message=self._message(queue, fields.get(b"h", b""), raw),
                     raw=raw,
-                    attempts=int(fields.get(b"a", b"0")),
+                    attempts=_number(fields.get(b"a", b"0")),
                     error=fields.get(b"e", b"").decode(errors="replace"),
                     died_at=int(entry.partition(b"-")[0]) / 1000,
                 )
@@ -215,6 +218,10 @@ def by_queue(
 
 def _script(script: Script, keys: Sequence[bytes], *arguments: Any) -> Command:
     return ("EVALSHA", script.sha, len(keys), *keys, *arguments)
+
+
+def _number(text: bytes) -> int:
+    return int(text) if text.isdigit() else 0
 
 
 def _fields(parts: Sequence[bytes] | dict[bytes, bytes]) -> dict[bytes, bytes]:

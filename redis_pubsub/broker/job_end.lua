@@ -12,6 +12,11 @@ if held.err or not held[1] or held[1][2] ~= ARGV[2] then
 end
 if how ~= 'done' then
   local found = redis.call('XRANGE', jobs, entry, entry)[1]
+  if not found then
+    -- Somebody took it out of the stream: there is nothing left to put off or aside.
+    redis.call('XACK', jobs, group, entry)
+    return 0
+  end
   local fields = {}
   for i = 1, #found[2], 2 do
     fields[found[2][i]] = found[2][i + 1]

@@ -101,6 +101,7 @@ class RedisBroker:
         self._resumed = asyncio.Event()
         self._resumed.set()
         self._task: asyncio.Task[None] | None = None
+        self._is_closing = False
         self._probe_channel = reserved_channel(f"probe:{uuid.uuid4().hex[:12]}")
         self._liveness = Liveness(options.probe_s)
         self._watch = Watch(
@@ -128,6 +129,7 @@ class RedisBroker:
         self._task = asyncio.create_task(self._stay_connected(sink), name="redis-pubsub")
 
     async def close(self) -> None:
+        self._is_closing = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -249,11 +251,14 @@ class RedisBroker:
 
     async def _stay_connected(self, sink: Sink) -> None:
         failures = 0
-        while True:
+        # Being cancelled is not enough: the Redis client may swallow that.
+        while not self._is_closing:
             connection = self._subscriber_pool.make_connection()
+            began = time.monotonic()
             try:
                 await connect(connection, self._options.connect_timeout_s)
-                failures = 0
+                if self._is_closing:
+                    return
                 await self._serve(connection, sink)
             except (RedisError, OSError) as error:
                 failures += 1
@@ -267,6 +272,10 @@ class RedisBroker:
                 self._connected.clear()
                 self._subscriptions.lost()
                 await connection.disconnect(nowait=True)
+            if time.monotonic() - began > _BACKOFF_MOST_S:
+                # One that ends as soon as it is made, for want of a permission for
+                # instance, is no success.
+                failures = 1
             # Full jitter: processes that lost one Redis must not come back as one.
             longest = min(_BACKOFF_MOST_S, _BACKOFF_FIRST_S * 2 ** min(failures, 10))
             await asyncio.sleep(random.uniform(0, longest))

@@ -160,8 +160,10 @@ class CatchUp:
                     for feed, ask in asks
                 ]
             )
+            # While nothing can arrive, the top may be of messages that should have.
+            is_heard = self._broker.is_connected
             for (feed, ask), history in zip(asks, histories, strict=True):
-                if feed.position is None and feed.read_top is None:
+                if feed.position is None and feed.read_top is None and is_heard:
                     feed.read_top = history.position
                 if feed.log is not None and not feed.log.read(history, ask.since):
                     feed.log = Log()

@@ -29,7 +29,7 @@ HELD_BYTES = 16_777_216
 QUIET_S = 40.0
 """A channel on which so long nothing arrived is compared with its stream."""
 LEARN_S = 0.02
-"""Between two reads of where channels stand that are new to the process: where a connection
+"""Least time between two reads for channels that are new to the process: where a connection
 brings one of its own, a storm of them is a few reads and not one for each."""
 NO_HISTORY = Position("", 0)
 _LOOK_S = 10.0
@@ -65,7 +65,8 @@ class Continuity:
         self._keeps_history = keeps_history
         # Channels that are new, whose positions are read together.
         self._new: list[Feed] = []
-        self._learning: asyncio.Handle | None = None
+        self._learning: asyncio.TimerHandle | None = None
+        self._learned_at = float("-inf")
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -110,13 +111,14 @@ class Continuity:
             return
         self._new.append(feed)
         if self._learning is None:
-            # One that comes alone is not kept waiting: until it is known where it stands, a
-            # lost connection cannot be made up for.
-            self._learning = self._loop.call_soon(self._learn_new)
+            # A lone one at once: what is said before the read, and missed, passes for old.
+            due = max(self._loop.time(), self._learned_at + LEARN_S)
+            self._learning = self._loop.call_at(due, self._learn_new)
 
     def _learn_new(self) -> None:
+        self._learning = None
+        self._learned_at = self._loop.time()
         new, self._new = self._new, []
-        self._learning = self._loop.call_later(LEARN_S, self._learn_new) if new else None
         # Of some, who came with them has read where they stand.
         unknown = [
             feed
@@ -189,7 +191,7 @@ class Continuity:
 
     def _begin(self, feed: Feed) -> None:
         feed.held, feed.held_bytes = [], 0
-        self._run(self._fill(feed))
+        self._run(self._fill_or_give_up(feed))
 
     def _run(self, work: object) -> None:
         task: asyncio.Task[None] = self._loop.create_task(work)  # type: ignore[arg-type]
@@ -201,6 +203,15 @@ class Continuity:
         if not task.cancelled() and task.exception() is not None:
             self._metrics.count("listener_errors")
             logger.error("following a channel failed", exc_info=task.exception())
+
+    async def _fill_or_give_up(self, feed: Feed) -> None:
+        try:
+            await self._fill(feed)
+        except Exception:
+            # Whatever it is: nobody else would ever let through what is held.
+            if feed.held is not None:
+                self._give_up(feed, None)
+            raise
 
     async def _fill(self, feed: Feed) -> None:
         """Read what is missing and pass it on, then what was held meanwhile."""
@@ -306,11 +317,13 @@ class Continuity:
             history = await self._catch_up.read(feed, known, heals=True)
         except PubSubError:
             return
-        if feed.held is not None:
+        if feed.held is not None or known != (feed.position or feed.read_top):
+            # Something has arrived meanwhile, perhaps later than the read was answered: the
+            # channel is not quiet, and its offsets say what is missing.
             return
         if not self._continues(feed, history):
             self._give_up(feed, history)
-        elif known is not None and known == (feed.position or feed.read_top):
+        elif known is not None:
             if _after(history, known):
                 self._metrics.count("holes_found")
             self._catch(feed, history)

@@ -78,7 +78,7 @@ class Channel(models.Model):
     def subscribe_all(self, subscribers: Iterable[AbstractBaseUser]) -> None:
         """Give many users active subscriptions, in a constant number of queries."""
         wanted = {user.pk for user in subscribers}
-        rows = Subscription.objects.filter(channel=self, subscriber__in=wanted)
+        rows = _committed().filter(channel=self, subscriber__in=wanted)
         known = set(rows.values_list("subscriber_id", flat=True))
         rows.filter(active=False).update(active=True)
         Subscription.objects.bulk_create(
@@ -92,9 +92,8 @@ class Channel(models.Model):
         Returns:
             Whether there was an active one.
         """
-        subscription = Subscription.objects.filter(
-            subscriber=subscriber, channel=self, active=True
-        ).first()
+        mine = _committed().filter(subscriber=subscriber, channel=self, active=True)
+        subscription = mine.first()
         if subscription is None:
             return False
         subscription.active = False
@@ -248,5 +247,15 @@ class Subscription(models.Model):
         return reader
 
 
+def _committed() -> models.QuerySet[Any]:
+    """Subscriptions where they are written: a replica may not know yet."""
+    rows: models.QuerySet[Any] = Subscription.objects.using(
+        router.db_for_write(Subscription)
+    )
+    return rows
+
+
 def _database_of(instance: models.Model) -> str:
-    return instance._state.db or router.db_for_write(type(instance), instance=instance)
+    """Where saving it would write: not always where it was read."""
+    # Its class rather than its type: ``request.user`` is something lazy.
+    return router.db_for_write(instance.__class__, instance=instance)

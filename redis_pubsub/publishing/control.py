@@ -7,7 +7,6 @@ write to Redis could have sent it.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +17,12 @@ from .. import codec
 from ..auth.standing import digest_of
 from ..codes import Code, Disconnects
 from ..conf import get_config
-from ..engine import ControlEvent, current_engine
+from ..engine import ControlEvent
 from ..messages import CONTROL_CHANNEL, Draft, check_channel_name, new_header
 from ..models import Channel
 from ..options import ChannelOptions
 from . import transactions
-from .publisher import publisher
+from .sending import asend
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -171,11 +170,8 @@ async def arefresh(user: AbstractBaseUser) -> None:
 
 
 async def _send(event: ControlEvent) -> None:
-    engine = current_engine()
-    if engine is None:
-        await asyncio.to_thread(publisher.send, [_draft(event)])
-    else:
-        await engine.hub.broker.publish([_draft(event)])
+    draft = _draft(event)
+    await asend(lambda: [draft], queries=False, kept=False, using="", strict=False)
 
 
 def _disconnect_event(

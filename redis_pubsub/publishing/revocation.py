@@ -17,7 +17,7 @@ from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_in, user_logged_out
-from django.db import DEFAULT_DB_ALIAS, models, transaction
+from django.db import DEFAULT_DB_ALIAS, models, router, transaction
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete
 
 from ..codes import Disconnects
@@ -209,5 +209,8 @@ def _announce_members(condition: dict[str, Any], using: str) -> None:
 
 
 def _database_of(user: models.Model | None) -> str:
-    state = getattr(user, "_state", None)
-    return getattr(state, "db", None) or DEFAULT_DB_ALIAS
+    """Where saving him would write: who is logged in may be read from a replica."""
+    if not isinstance(user, models.Model):
+        return DEFAULT_DB_ALIAS
+    # His class rather than his type: ``request.user`` is something lazy.
+    return router.db_for_write(user.__class__, instance=user)

@@ -128,6 +128,9 @@ def _relations_changed(
     if not issubclass(owner, PublishableModel) or not owner.PUBLISH_ON_UPDATE or is_muted():
         return
     field = _field_through(owner, sender)
+    if field is None:
+        # Not a field's: some package sends the signal for relations of its own.
+        return
     # A symmetrical relation changes the rows on both sides.
     has_others = reverse or field.remote_field.symmetrical
     if action == "pre_clear" and has_others:
@@ -148,10 +151,9 @@ def _relations_changed(
 
 
 def _field_through(owner: type[models.Model], through: type[models.Model]) -> Any:
-    """The many-to-many field of a model that uses a table."""
-    return next(
-        field for field in owner._meta.many_to_many if field.remote_field.through is through
-    )
+    """The many-to-many field of a model that uses a table, if one does."""
+    fields = owner._meta.many_to_many
+    return next((each for each in fields if each.remote_field.through is through), None)
 
 
 def subscription_changed(instance: Subscription, using: str, **kwargs: Any) -> None:

@@ -12,6 +12,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from django.db import router
+
+from ..metrics import Occasionally
 from ..models import Subscription
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ class LiveSubscriptions:
         self._managers: dict[str, set[SubscriptionManager]] = defaultdict(set)
         self._changed: set[str] = set()
         self._task: asyncio.Task[None] | None = None
+        self._may_log = Occasionally()
         engine.control.handlers.append(self._heard)
         engine.rounds.visits.append(self._visit)
         engine.closing.push_async_callback(self._close)
@@ -56,14 +60,35 @@ class LiveSubscriptions:
             active[user][subscription.channel.name] = subscription
         return active
 
-    async def refresh(self, users: Iterable[str]) -> None:
-        """Make the readers of the users' managers match what is active now."""
-        wanted = list(users)
+    async def refresh(self, users: Iterable[str]) -> set[str]:
+        """Make the readers of the users' managers match what is active now.
+
+        Returns:
+            Those for whom it failed: what one of them may not hear any more does not wait
+            for another's new channel.
+        """
+        wanted, failed = list(users), set()
         for begin in range(0, len(wanted), USERS_PER_QUERY):
             active = await self.active_of(wanted[begin : begin + USERS_PER_QUERY])
-            for user, subscriptions in active.items():
-                for manager in list(self._managers.get(user, ())):
-                    await manager.apply(user, subscriptions)
+            due = [
+                (user, manager.apply(user, subscriptions))
+                for user, subscriptions in active.items()
+                for manager in list(self._managers.get(user, ()))
+            ]
+            outcomes = await asyncio.gather(
+                *(applied for _, applied in due), return_exceptions=True
+            )
+            for (user, _), outcome in zip(due, outcomes, strict=True):
+                if isinstance(outcome, Exception):
+                    failed.add(user)
+                    self._engine.metrics.count("refresh_errors")
+                    if self._may_log(user):
+                        logger.error(
+                            "not all subscriptions of user %s are heard; trying again",
+                            user,
+                            exc_info=outcome,
+                        )
+        return failed
 
     def look_again(self, user: str) -> None:
         """Read a user's subscriptions soon; many users share a query."""
@@ -90,11 +115,13 @@ class LiveSubscriptions:
             while self._changed:
                 users, self._changed = self._changed, set()
                 try:
-                    await self.refresh(users)
+                    failed = await self.refresh(users)
                 except Exception:
                     self._engine.metrics.count("refresh_errors")
                     logger.exception("subscriptions could not be read; trying again")
-                    self._changed |= users
+                    failed = users
+                if failed:
+                    self._changed |= failed
                     await asyncio.sleep(_RETRY_S)
         finally:
             self._task = None
@@ -106,8 +133,7 @@ class LiveSubscriptions:
 
 
 def _active(users: list[str]) -> list[Subscription]:
-    return list(
-        Subscription.objects.filter(active=True, subscriber__in=users).select_related(
-            "subscriber", "channel"
-        )
-    )
+    # Not a replica: whoever looks was told after the commit, and it may not know yet.
+    rows = Subscription.objects.using(router.db_for_write(Subscription))
+    rows = rows.filter(active=True, subscriber__in=users)
+    return list(rows.select_related("subscriber", "channel"))

@@ -88,8 +88,12 @@ class SubscriptionManager:
     async def get_engine(self) -> Engine:
         """What serves this loop, started now if nothing did."""
         if self._engine is None:
-            self._engine = await borrow_engine()
-            self._has_borrowed = True
+            engine = await borrow_engine()
+            if self._engine is None:
+                self._engine, self._has_borrowed = engine, True
+            else:
+                # Another of this manager's readers was faster: one is returned in the end.
+                await return_engine(engine)
         return self._engine
 
     def add(self, *readers: Reader) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.apps import apps
+from django.db import router
 
 from ..messages import CREATE, Message, Position, message_of
 from ..models import PublishableModel
@@ -22,6 +23,8 @@ from .values import model_of
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+    from django.db.models import QuerySet
 
     from ..engine import Engine
 
@@ -70,7 +73,7 @@ def find_missed(user: Any, channels: Collection[Any], most: int) -> list[Missed]
     for model in tracked_models():
         # A row with an inherited table is found as what it is.
         leaves = {f"{name}__isnull": True for name in inherited_tables(model)}
-        rows = model._default_manager.filter(channel__in=channels, **leaves)
+        rows = _committed(model).filter(channel__in=channels, **leaves)
         for moment, pk, channel in Undelivered(rows).for_user(user).oldest(most):
             made = () if moment is None else (moment,)
             found.append((made, Missed(channel, model, pk)))
@@ -90,7 +93,7 @@ def read_missed(engine: Engine, wanted: Iterable[Missed]) -> list[Message]:
     rows: dict[tuple[Any, Any], PublishableModel] = {}
     for model, pks in keys.items():
         relations = [field.name for field in model._meta.many_to_many]
-        found = model._default_manager.filter(pk__in=pks).select_related("channel")
+        found = _committed(model).filter(pk__in=pks).select_related("channel")
         rows |= {(model, row.pk): row for row in found.prefetch_related(*relations)}
     messages = []
     for missed in wanted:
@@ -100,6 +103,13 @@ def read_missed(engine: Engine, wanted: Iterable[Missed]) -> list[Message]:
             if message is not None:
                 messages.append(message)
     return messages
+
+
+def _committed(model: type[PublishableModel]) -> QuerySet[Any]:
+    """Rows that are committed, which a replica may not have yet: they would come neither
+    from here nor live."""
+    rows: QuerySet[Any] = model._default_manager.using(router.db_for_write(model))
+    return rows
 
 
 def _message(engine: Engine, row: PublishableModel) -> Message | None:

@@ -226,13 +226,13 @@ class ChannelReader(Reader):
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         """The values, one by one; ends with the reader."""
-        self._arrived = arrived = asyncio.Event()
         if self.callbacks:
             raise TypeError("this reader has callbacks; it cannot be iterated as well")
-        future = await self.listen()
-        future.add_done_callback(lambda _: arrived.set())
-        assert self.engine is not None, "set by listen()"
+        self._arrived = arrived = asyncio.Event()
         try:
+            future = await self.listen()
+            future.add_done_callback(lambda _: arrived.set())
+            assert self.engine is not None, "set by listen()"
             while not future.done():
                 await arrived.wait()
                 arrived.clear()
@@ -243,6 +243,7 @@ class ChannelReader(Reader):
             if not future.cancelled():
                 future.result()
         finally:
+            self._arrived = None
             self.stop()
 
     @staticmethod

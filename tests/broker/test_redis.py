@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from types import SimpleNamespace
 
 import pytest
 import redis.asyncio
 
 from redis_pubsub.broker import Read, open_blocking, open_broker
+from redis_pubsub.broker import redis as brokers
 from redis_pubsub.messages import Draft, new_header
 from redis_pubsub.metrics import Metrics
 from redis_pubsub.options import BrokerOptions
@@ -164,3 +167,50 @@ def test_versions_of_rows_do_not_grow_for_ever(redis_server, prefix):
     assert publish(7_000, 12_000, version=1) == [None] * 5_000
     assert None not in publish(0, 10, version=1)
     broker.close()
+
+
+async def test_a_connection_that_ends_at_once_is_made_anew_ever_more_slowly(
+    own_server, prefix, monkeypatch, until
+):
+    """R12: a user who may connect and not subscribe is no reason to knock twenty times a
+    second for ever."""
+    admin = redis.asyncio.from_url(own_server.url)
+    await admin.execute_command("ACL", "SETUSER", "default", "-subscribe")
+    longest = []
+
+    def uniform(least, most):
+        longest.append(most)
+        return 0
+
+    monkeypatch.setattr(brokers, "random", SimpleNamespace(uniform=uniform))
+    broker = open_broker(BrokerOptions(url=own_server.url, prefix=prefix), Metrics())
+    await broker.start(Inbox())
+
+    await until(lambda: len(longest) >= 7)
+    await broker.close()
+    await admin.aclose()
+
+    assert longest[:6] == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0]
+
+
+async def test_closing_ends_although_the_client_swallows_a_cancellation(
+    options, monkeypatch
+):
+    """As redis-py does where a connection comes about at the moment it is cancelled."""
+    connecting = asyncio.Event()
+
+    async def swallow(connection, timeout_s):
+        connecting.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(brokers, "connect", swallow)
+    broker = open_broker(options, Metrics())
+    await broker.start(Inbox())
+    await connecting.wait()
+
+    closing = asyncio.ensure_future(broker.close())
+    _, late = await asyncio.wait([closing], timeout=5)
+    if late:
+        broker._task.cancel()
+    assert not late

@@ -265,6 +265,18 @@ def test_bulk_create_without_known_keys_says_so(sent, monkeypatch):
     assert Message.objects.count() == 0
 
 
+def test_a_row_that_was_not_written_is_not_published(sent):
+    """I2: where conflicts are ignored, known keys do not say which rows are new."""
+    (row,) = Message.objects.bulk_create([Message(body="first")], publish=False)
+    twin = Message(pk=row.pk, body="never written")
+
+    with pytest.raises(NotSupportedError, match="which of these rows were written"):
+        Message.objects.bulk_create([twin], ignore_conflicts=True)
+    Message.objects.bulk_create([twin], ignore_conflicts=True, publish=False)
+
+    assert not sent.drafts and Message.objects.get().body == "first"
+
+
 def test_bulk_updates_publish_what_they_changed(sent):
     """`update()` and `bulk_update()` send the rows as they are afterwards."""
     rows = Message.objects.bulk_create(

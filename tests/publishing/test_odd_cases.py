@@ -8,6 +8,7 @@ import json
 import pytest
 from django.db import connection, connections, transaction
 from django.db.models import F
+from django.db.models.signals import m2m_changed
 
 from redis_pubsub import publish
 from redis_pubsub.messages import Message as Envelope
@@ -175,3 +176,20 @@ def test_a_deleted_user_costs_the_others_no_receipt(user, other_user):
     record(receipts)
 
     assert user.received_publications.count() == 1
+
+
+def test_somebody_elses_relation_is_nobodys_business(sent):
+    """Packages send `m2m_changed` for relations that are no field's."""
+    message = Message.objects.create()
+
+    m2m_changed.send(
+        sender=Person,
+        instance=message,
+        action="post_add",
+        reverse=False,
+        model=Person,
+        pk_set={1},
+        using="default",
+    )
+
+    assert sent.events == ["create"]

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from asgiref.sync import sync_to_async
+from django.db import models
 
 from redis_pubsub.exceptions import (
     InactiveSubscription,
     ReaderExists,
 )
+from redis_pubsub.models import Channel, Subscription
 from redis_pubsub.readers import SubscriptionManager
+from redis_pubsub.readers.live import LiveSubscriptions
 from tests.readers.heard import Heard
 from tests.shop.models import Message
 
@@ -151,6 +155,36 @@ async def test_a_subscription_that_ends_anywhere_ends_its_reader(
 
     await until(lambda: not reader.is_listening, 1.0)
     assert manager.readers == {}
+
+
+async def test_what_fails_for_one_user_keeps_nobody_else_waiting(
+    engine, user, other_user, until, caplog
+):
+    """Row 12: a channel that cannot be heard, for its name or since Redis is away, does not
+    keep another user's ended subscription alive."""
+    row = await Message.objects.acreate()
+    await row.channel.asubscribe(other_user)
+    first, second = SubscriptionManager(engine), SubscriptionManager(engine)
+    await first.listen_to_all_subscriptions(user, Heard())
+    (reader,) = await second.listen_to_all_subscriptions(other_user, Heard())
+    # Past every signal, so that only this call looks.
+    bad = await Channel.objects.acreate(name="bad")
+    bulk = models.QuerySet.bulk_create, models.QuerySet.update
+    await sync_to_async(bulk[0])(
+        Subscription.objects.all(), [Subscription(channel=bad, subscriber=user)]
+    )
+    await Channel.objects.filter(pk=bad.pk).aupdate(name="\x01")
+    theirs = Subscription.objects.filter(subscriber=other_user)
+    await sync_to_async(bulk[1])(theirs, active=False)
+
+    failed = await engine.part(LiveSubscriptions).refresh(
+        map(str, [user.pk, other_user.pk])
+    )
+
+    assert failed == {str(user.pk)} and "InvalidChannelName" in caplog.text
+    assert not reader.is_listening
+    await first.stop()
+    await second.stop()
 
 
 async def test_an_inactive_subscription_is_not_listened_to(engine, user, manager, until):

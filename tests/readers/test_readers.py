@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import aclosing
+from types import SimpleNamespace
 
 import pytest
 
 from redis_pubsub import apublish
+from redis_pubsub.broker import redis as brokers
 from redis_pubsub.exceptions import (
     NoCallback,
     ReaderTooSlow,
@@ -352,11 +355,15 @@ async def test_a_reader_that_cannot_keep_up_is_ended(settings, site, user):
     await engine.close()
 
 
-async def test_a_lost_connection_shows_and_heals(subscription, manager, engine, until):
+async def test_a_lost_connection_shows_and_heals(
+    subscription, manager, engine, until, monkeypatch
+):
     """P29, B5: is_active is False while Redis is gone, and True again after; what was
     said meanwhile comes from the history."""
     import redis.asyncio
 
+    # Away for long enough to be seen.
+    monkeypatch.setattr(brokers, "random", SimpleNamespace(uniform=max))
     lost = []
     heard = Heard()
     reader = subscription.get_reader(manager).callback(heard)
@@ -374,3 +381,31 @@ async def test_a_lost_connection_shows_and_heals(subscription, manager, engine, 
 
     assert len(await heard.wait_for(3)) == 3 and lost == []
     await admin.aclose()
+
+
+async def test_iterating_a_reader_that_has_callbacks_leaves_them_their_messages(
+    subscription, manager
+):
+    """The error says what is wrong, and changes nothing; nor does an iteration that is over
+    keep later callbacks from being called."""
+    heard = Heard()
+    reader = subscription.get_reader(manager).callback(heard)
+    await reader.listen()
+
+    with pytest.raises(TypeError, match="has callbacks"):
+        async for _ in reader:
+            pass
+    await apublish(reader.channel, 1)
+    assert await heard.wait_for(1) == [1]
+    await manager.remove(reader)
+
+    reader = subscription.get_reader(manager)
+    async with aclosing(reader.__aiter__()) as values:
+        following = asyncio.ensure_future(anext(values))
+        while not reader.is_active:
+            await asyncio.sleep(0)
+        await apublish(reader.channel, 2)
+        assert await following == 2
+    await reader.callback(heard).listen()
+    await apublish(reader.channel, 3)
+    assert await heard.wait_for(2) == [1, 3]

@@ -12,6 +12,8 @@ import redis.asyncio
 from asgiref.sync import sync_to_async
 
 from redis_pubsub import adisconnect, arefresh, aunsubscribe
+from redis_pubsub.conf import get_config
+from redis_pubsub.engine import Engine
 from redis_pubsub.messages import CONTROL_CHANNEL, Draft, new_header
 from redis_pubsub.publishing import control
 
@@ -262,3 +264,19 @@ def test_the_history_is_that_of_the_control_channel_only():
 
     assert has_position(CONTROL_CHANNEL) and has_position("chat")
     assert not has_position(reserved_channel("node:1"))
+
+
+async def test_without_redis_a_coroutine_is_told_as_little_as_a_thread(
+    settings, user, caplog
+):
+    """The failure is logged; the rounds find what was not told."""
+    settings.REDIS_PUBSUB = {"url": "redis://127.0.0.1:1/0"}
+    engine = Engine(get_config())
+    await engine.start()
+    try:
+        await adisconnect(user)
+        await aunsubscribe(user, "news")
+    finally:
+        await engine.close()
+
+    assert caplog.text.count("1 message(s) not published") == 2

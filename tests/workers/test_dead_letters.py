@@ -6,9 +6,13 @@ import re
 from io import StringIO
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.core.management import CommandError, call_command
 
+from redis_pubsub.broker import open_broker
+from redis_pubsub.conf import get_config
 from redis_pubsub.consumers import consumer
+from redis_pubsub.metrics import Metrics
 from redis_pubsub.publishing.publisher import publisher
 from tests.workers.test_workers import dead, state
 
@@ -57,6 +61,26 @@ async def test_the_command_lists_replays_and_deletes(letters):
         ):
             with pytest.raises(CommandError, match="name a queue"):
                 command(*wrong)
+
+    await sync_to_async(use)()
+
+
+async def test_all_are_replayed_in_the_order_in_which_they_died(letters):
+    """A worker with a concurrency of 1 keeps the order of jobs."""
+    from asgiref.sync import sync_to_async
+
+    def use():
+        died = [letter.raw for letter in reversed(dead("poison"))]
+        assert command("replay", "poison", "--all") == "replayed: 2 of 2\n"
+        haul = async_to_sync(take)()
+        assert [job.message.raw for job in haul.jobs] == died
+
+    async def take():
+        broker = open_broker(get_config().broker_options(), Metrics())
+        try:
+            return await broker.jobs.take(["poison"], "worker", 2)
+        finally:
+            await broker.close()
 
     await sync_to_async(use)()
 

@@ -12,6 +12,8 @@ from django.utils import timezone
 from redis_pubsub.consumers import asend
 from redis_pubsub.contrib.tasks import framework
 from redis_pubsub.contrib.tasks.consumers import task_consumers
+from redis_pubsub.exceptions import BrokerUnavailable
+from redis_pubsub.publishing.publisher import publisher
 from tests.conftest import MUST
 from tests.shop import tasks
 from tests.workers.test_workers import dead, state
@@ -216,3 +218,35 @@ def test_checks_know_the_entry(tasks_site):
 
     found = [each.id for each in backend.check()]
     assert found == ["redis_pubsub.E030", "redis_pubsub.E031"]
+
+
+async def test_a_task_that_is_done_while_redis_is_away_has_not_failed(
+    tasks_site, work, finished, monkeypatch
+):
+    """Its record is kept as soon as Redis is back: it is neither run again nor a dead
+    letter, as little as any other job."""
+    result = await tasks.add.aenqueue(1, b=2)
+    jobs = publisher.broker().jobs
+    keep, calls = jobs.keep, []
+
+    def away(*args):
+        calls.append(args)
+        if len(calls) in (1, 3, 4):
+            raise BrokerUnavailable("away")
+        keep(*args)
+
+    monkeypatch.setattr(jobs, "keep", away)
+    worker = await work(*task_consumers())
+
+    result = await finished(result)
+
+    assert result.status == "SUCCESSFUL" and result.return_value == 3
+    assert len(result.worker_ids) == 1 and len(calls) == 5
+    assert worker.engine.metrics["jobs_failed"] == 0
+    assert (await sync_to_async(state)(QUEUE)).dead == 0
+
+
+async def test_enqueue_on_the_loop_names_aenqueue(tasks_site):
+    """It would hold up every socket of the process while Redis answers."""
+    with pytest.raises(RuntimeError, match="await aenqueue"):
+        tasks.add.enqueue(1)

@@ -416,6 +416,42 @@ async def test_pickled_arguments_are_not_loaded(site, work, until):
     assert letter.message is None and letter.raw == evil
 
 
+async def test_a_job_whose_count_is_no_number_costs_those_beside_it_nothing(
+    site, work, until
+):
+    """M-10: it is a dead letter; what was taken with it is run."""
+    record, seen = recorder("greet")
+    key = f"{site['prefix']}:{{%00queues}}:greet:jobs"
+    async with redis.asyncio.Redis.from_url(site["url"]) as attacker:
+        await attacker.xadd(key, {"h": "{}", "d": "{}", "x": 0, "a": "many"})
+    await record.asend(n=1)
+
+    worker = await work(record)
+    await until(lambda: seen and not worker.running)
+
+    assert seen == [{"n": 1}] and worker.engine.metrics["worker_errors"] == 0
+    assert len(await sync_to_async(dead)("greet")) == 1
+
+
+async def test_a_job_that_was_taken_out_of_the_stream_ends(site, work, until):
+    """Redis is not trusted: what cannot be put off any more does not hold its worker."""
+    client = redis.asyncio.Redis.from_url(site["url"])
+    key = f"{site['prefix']}:{{%00queues}}:breaks:jobs"
+
+    @consumer("breaks")
+    async def breaks():
+        ((entry, _),) = await client.xrange(key)
+        await client.xdel(key, entry)
+        raise ZeroDivisionError
+
+    worker = await work(breaks)
+    await breaks.asend()
+    await until(lambda: worker.engine.metrics["jobs_failed"] and not worker.running)
+
+    assert worker.engine.metrics["jobs_lost"] == 1
+    await client.aclose()
+
+
 async def test_with_an_envelope_key_only_signed_jobs_are_run(site, settings, work, until):
     """Somebody else's jobs are dead letters."""
     await asend("greet", name="Mallory")

@@ -14,6 +14,7 @@ from ...conf import get_config
 from ...consumers import job, times
 from ...publishing import transactions
 from ...publishing.publisher import publisher
+from ...publishing.sending import refuse_on_loop
 from . import framework, records
 from .records import Record
 
@@ -43,7 +44,9 @@ class PubSubBackend(_base.BaseTaskBackend):  # type: ignore[misc, name-defined]
             TypeError: An argument is not JSON-able.
             QueueFull: No transaction is open, and there is no room.
             BrokerUnavailable: Redis failed.
+            RuntimeError: Called on a running event loop; use ``aenqueue``.
         """
+        refuse_on_loop("enqueue")
         self.validate_task(task)
         record = Record(
             id=get_random_string(32),

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import inspect
+import logging
+import random
 import time
 import traceback
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from msgspec import convert
 
 from ...consumers import Consumer, Job, Retry, by_name, load_consumers
+from ...exceptions import BrokerUnavailable
+from ...metrics import Occasionally
 from ...publishing.publisher import publisher
 from . import framework, records
 from .records import Failure, Record
@@ -18,7 +25,14 @@ from .records import Failure, Record
 if TYPE_CHECKING:
     from .backend import PubSubBackend
 
+logger = logging.getLogger("redis_pubsub.worker")
+
 _ABANDONED = "redis_pubsub.exceptions.JobAbandoned"
+_RETRY_S = (0.1, 2.0)
+
+_may_log = Occasionally()
+
+Change = Callable[[Record], str]
 
 
 def load_all() -> list[Consumer]:
@@ -65,7 +79,7 @@ class TaskConsumer(Consumer):
 
     async def run(self, job: Job) -> None:
         """Run a task; what it returns or raises is kept."""
-        result = await job.orm.run(self._begin, job)
+        result = await self._keep(job, functools.partial(_begun, by=job.worker))
         task = result.task
         arguments = list(result.args)
         if task.takes_context:
@@ -78,52 +92,49 @@ class TaskConsumer(Consumer):
                 value = await job.orm.run(task.func, *arguments, **result.kwargs)
             value = framework.normalize_json(value)
         except (Exception, SystemExit) as error:
-            await job.orm.run(self._failed, job, error)
+            is_over = self.retry.wait_s(job.attempt) is None
+            await self._keep(job, functools.partial(_failed, error=error, is_over=is_over))
             raise
-        await job.orm.run(self._succeeded, job, value)
+        await self._keep(job, functools.partial(_succeeded, value=value))
 
     async def died(self, job: Job, error: str) -> None:
         """See `Consumer`: the result says that it failed, also where nobody was left to."""
-        await job.orm.run(self._abandoned, job, error)
+        await self._keep(job, functools.partial(_abandoned, error=error))
 
-    # -- in threads ----------------------------------------------------------------------
+    async def _keep(self, job: Job, change: Change) -> Any:
+        """Change what is kept of a task, however long Redis takes to come back: what was
+        done must not be done again for that. The job is held meanwhile.
 
-    def _begin(self, job: Job) -> Any:
-        record = self._record(job)
-        now = time.time()
-        record.status = "RUNNING"
-        record.started_at = record.started_at or now
-        record.last_attempted_at = now
-        record.workers.append(job.worker)
-        result = records.result_of(record)
-        self._save(record)
-        framework.part("signals").task_started.send(self._sender, task_result=result)
+        Returns:
+            The result that it is now.
+        """
+        changed: list[tuple[Record, str]] = []
+
+        def keep() -> Any:
+            try:
+                if not changed:
+                    record = self._record(job)
+                    changed.append((record, change(record)))
+                record, signal = changed[0]
+                self._save(record)
+            except BrokerUnavailable as error:
+                publisher.metrics.count("worker_unavailable")
+                if _may_log("unavailable"):
+                    logger.warning("a task's result waits for Redis: %s", error)
+                return None
+            result = records.result_of(record)
+            if signal:
+                told = getattr(framework.part("signals"), signal)
+                told.send(self._sender, task_result=result)
+            return result
+
+        retry_s = _RETRY_S[0]
+        while (result := await job.orm.run(keep)) is None:
+            await asyncio.sleep(retry_s * random.uniform(0.5, 1.5))
+            retry_s = min(_RETRY_S[1], 2 * retry_s)
         return result
 
-    def _succeeded(self, job: Job, value: Any) -> None:
-        record = self._record(job)
-        record.status, record.value = "SUCCESSFUL", value
-        record.finished_at = time.time()
-        self._finish(record)
-
-    def _failed(self, job: Job, error: BaseException) -> None:
-        record = self._record(job)
-        kind = type(error)
-        text = "".join(traceback.format_exception(error))
-        record.errors.append(Failure(f"{kind.__module__}.{kind.__qualname__}", text))
-        if self.retry.wait_s(job.attempt) is None:
-            record.status, record.finished_at = "FAILED", time.time()
-            self._finish(record)
-        else:
-            record.status = "READY"
-            self._save(record)
-
-    def _abandoned(self, job: Job, error: str) -> None:
-        record = self._record(job)
-        if record.status != "FAILED":
-            record.errors.append(Failure(_ABANDONED, error))
-            record.status, record.finished_at = "FAILED", time.time()
-            self._finish(record)
+    # -- in threads ----------------------------------------------------------------------
 
     def _record(self, job: Job) -> Record:
         """As it is kept; as it was sent, if it is not kept any more."""
@@ -135,10 +146,44 @@ class TaskConsumer(Consumer):
 
         records.save(publisher.broker().jobs, record, result_ttl_s(record))
 
-    def _finish(self, record: Record) -> None:
-        self._save(record)
-        result = records.result_of(record)
-        framework.part("signals").task_finished.send(self._sender, task_result=result)
+
+# What changes a record says which signal is to be sent, if any.
+
+
+def _begun(record: Record, *, by: str) -> str:
+    # Nothing has begun where there is no such task any more.
+    records.task_of(record)
+    now = time.time()
+    record.status = "RUNNING"
+    record.started_at = record.started_at or now
+    record.last_attempted_at = now
+    record.workers.append(by)
+    return "task_started"
+
+
+def _succeeded(record: Record, *, value: Any) -> str:
+    record.status, record.value = "SUCCESSFUL", value
+    record.finished_at = time.time()
+    return "task_finished"
+
+
+def _failed(record: Record, *, error: BaseException, is_over: bool) -> str:
+    kind = type(error)
+    text = "".join(traceback.format_exception(error))
+    record.errors.append(Failure(f"{kind.__module__}.{kind.__qualname__}", text))
+    if not is_over:
+        record.status = "READY"
+        return ""
+    record.status, record.finished_at = "FAILED", time.time()
+    return "task_finished"
+
+
+def _abandoned(record: Record, *, error: str) -> str:
+    if record.status == "FAILED":
+        return ""
+    record.errors.append(Failure(_ABANDONED, error))
+    record.status, record.finished_at = "FAILED", time.time()
+    return "task_finished"
 
 
 def _is_async(function: Any) -> bool:

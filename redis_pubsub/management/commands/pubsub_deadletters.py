@@ -64,7 +64,8 @@ class Command(BaseCommand):
         treat: Callable[[str, str], bool] = (
             jobs.replay if options["action"] == "replay" else jobs.delete
         )
-        entries = options["entries"] or list(_all(jobs, queue))
+        # The oldest first, as they were sent.
+        entries = options["entries"] or list(_all(jobs, queue))[::-1]
         done = sum(treat(queue, entry) for entry in entries)
         word = "replayed" if options["action"] == "replay" else "deleted"
         self.stdout.write(f"{word}: {done} of {len(entries)}")

@@ -112,13 +112,16 @@ class Drain:
 
     def _next(self, held: Hold, is_backlog: bool) -> list[OutboxMessage]:
         """The messages to publish now: without channels whose first one has to wait."""
-        batch = read_batch(held.using, held.partition, is_backlog=is_backlog)
-        blocked = {row.channel for row in batch if row.attempts and not _is_due(row)}
-        if blocked:
+        blocked: set[str] = set()
+        while True:
             batch = read_batch(
                 held.using, held.partition, besides=blocked, is_backlog=is_backlog
             )
-        return batch
+            waiting = {row.channel for row in batch if row.attempts and not _is_due(row)}
+            if not waiting:
+                return batch
+            # What comes in their place may have to wait as well.
+            blocked |= waiting
 
     def _publish(self, held: Hold, batch: Sequence[OutboxMessage]) -> _Sorted:
         settled = _Sorted()

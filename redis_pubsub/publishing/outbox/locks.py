@@ -89,7 +89,9 @@ class Lease(Hold):
     def settling(self) -> Iterator[None]:
         with transaction.atomic(using=self.using):
             yield
-            self.give_back()
+            self._mine().update(holder="")
+        # Not before it is committed: otherwise nobody would give it back.
+        self._is_held = False
 
     def give_back(self) -> None:
         """End the lease; once."""

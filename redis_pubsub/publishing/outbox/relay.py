@@ -234,14 +234,17 @@ def relay_until(is_stopping: threading.Event) -> None:
 
 
 def relay_all(longest_s: float) -> int:
-    """Relay until nothing is left that can be published, or the time is over.
+    """Relay until nothing is left that can be published, the time is over, or Redis or a
+    database does not answer. What others publish, or has to be tried again, is waited for.
 
     Returns:
         How many messages were published.
     """
-    end, published = time.monotonic() + longest_s, 0
+    end, published, pauses = time.monotonic() + longest_s, 0, Pauses()
     while True:
         done = relay_once(lambda: time.monotonic() > end)
         published += done.published
-        if not done.published or not done.is_left or time.monotonic() > end:
+        is_over = time.monotonic() > end or publisher.is_diverted
+        if not done.is_left or done.has_failed or is_over:
             return published
+        time.sleep(pauses.after(done))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import msgspec
-from django.db import connections, router
+from django.db import connections, router, transaction
 from django.db.models import Count, Min, Q
 from django.db.models.functions import Length
 from django.utils import timezone
@@ -71,7 +72,10 @@ def write(drafts: Iterable[Draft], using: str) -> None:
     rows = [_values(draft, now, connection.Database.Binary) for draft in drafts]
     most = connection.features.max_query_params
     chunk = most // len(_WRITTEN) if most else 1_000
-    with connection.cursor() as cursor:
+    # All or none, also where no transaction is open.
+    is_split = len(rows) > chunk and not connection.in_atomic_block
+    whole = transaction.atomic(using=using) if is_split else nullcontext()
+    with whole, connection.cursor() as cursor:
         for first in range(0, len(rows), chunk):
             some = rows[first : first + chunk]
             statement = begin + ", ".join([row] * len(some))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from django.db import connections, transaction
+from django.db import OperationalError, connections, transaction
 from django.db.utils import ConnectionHandler
 
 from redis_pubsub import publish
@@ -315,6 +315,27 @@ def test_what_stands_behind_a_refused_message_waits_until_that_is_parked(
     assert world.heard() == ["a", "b", "c"] and counted("outbox_parked") == 1
 
 
+def test_a_refused_message_waits_its_time_wherever_it_stands(world, kept, monkeypatch):
+    """Behind more than a batch of another refused channel too: attempts that follow each
+    other at once would park it within a moment."""
+    draft_of = OutboxMessage.draft
+    same = next(f"c{n}" for n in range(999) if partition_of(f"c{n}") == PARTITION)
+
+    def spoilt(row):
+        options = ChannelOptions(history_size="no number")
+        return dataclasses.replace(draft_of(row), options=options)
+
+    monkeypatch.setattr(OutboxMessage, "draft", spoilt)
+    kept(*range(40))
+    kept("behind", channel=same)
+
+    for _ in range(2 * drains.ATTEMPTS):
+        world.relay()
+
+    tried = OutboxMessage.objects.filter(attempts__gt=0).order_by("id")
+    assert list(tried.values_list("channel", "attempts")) == [("room", 1), (same, 1)]
+
+
 def test_redis_being_away_is_no_attempt(world, kept, monkeypatch):
     """However often it is tried: nothing is parked, nothing is counted against a row."""
     monkeypatch.setattr(drains, "RETRY_FIRST_S", 0.0)
@@ -348,6 +369,30 @@ def test_an_abandoned_lease_runs_out(world, kept, monkeypatch, counted):
 
     assert world.heard() == ["a"] and world.waiting() == 0
     assert counted("outbox_found") == 1
+
+
+def test_a_lease_is_given_back_though_what_became_of_a_batch_cannot_be_committed(
+    world, kept, monkeypatch
+):
+    """A locked SQLite: the next round need not wait until the lease runs out."""
+    if not world.database["ENGINE"].endswith("sqlite3"):
+        pytest.skip("has locks of its own")
+    publish("room", 0)
+    kept(1)
+    commit, commits = connections["default"]._commit, []
+
+    def locked():
+        commits.append(1)
+        if len(commits) == 1:
+            raise OperationalError("database is locked")
+        commit()
+
+    monkeypatch.setattr(connections["default"], "_commit", locked)
+    world.relay()
+    assert commits and OutboxPartition.objects.get(pk=PARTITION).holder == ""
+    world.relay()
+
+    assert world.heard() == [0, 1] and world.waiting() == 0
 
 
 def test_one_query_says_which_partitions_have_messages(world, kept):

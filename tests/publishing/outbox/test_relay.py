@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import resource
 import signal
 
@@ -18,7 +19,7 @@ from redis_pubsub.conf import get_config
 from redis_pubsub.engine import Engine
 from redis_pubsub.models import OutboxMessage
 from redis_pubsub.publishing.drafts import drafts_of
-from redis_pubsub.publishing.outbox import relay, rows, state
+from redis_pubsub.publishing.outbox import drain, relay, rows, state
 from redis_pubsub.publishing.outbox.relay import Relay, Round
 from redis_pubsub.publishing.publisher import publisher
 from tests.shop.models import OnCreate
@@ -204,6 +205,28 @@ def test_once_ends_when_nothing_is_left(outbox_on, capsys):
     with pytest.raises(SystemExit) as ended:
         call_command("pubsub_relay", "--once")
     assert ended.value.code == 1
+
+
+def test_once_waits_for_what_somebody_else_publishes(outbox_on, quick, capsys, monkeypatch):
+    """Serving processes relay too: a partition that one of them has at that moment is no
+    reason to end with status 1."""
+    leave("a")
+    hold, asked = drain.hold, []
+
+    @contextlib.contextmanager
+    def taken_at_first(*args):
+        asked.append(args)
+        if len(asked) < 4:
+            yield None
+            return
+        with hold(*args) as held:
+            yield held
+
+    monkeypatch.setattr(drain, "hold", taken_at_first)
+    call_command("pubsub_relay", "--once")
+
+    assert "published: 1, waiting: 0, parked: 0" in capsys.readouterr().out
+    assert heard() == ["a"]
 
 
 def _unavailable(*args):

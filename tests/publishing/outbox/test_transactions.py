@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 
 import pytest
 from django.db import DatabaseError, connection, transaction
@@ -10,10 +11,14 @@ from django.test import TestCase, override_settings
 
 from redis_pubsub import apublish, publish
 from redis_pubsub.broker import Read
+from redis_pubsub.conf import get_config
 from redis_pubsub.models import Channel, OutboxMessage
+from redis_pubsub.options import ChannelOptions
 from redis_pubsub.publishing.control import disconnect
+from redis_pubsub.publishing.drafts import drafts_of
 from redis_pubsub.publishing.outbox import deliver, state
 from redis_pubsub.publishing.publisher import publisher
+from redis_pubsub.publishing.transactions import all_after_commit
 from redis_pubsub.testing import captured_messages, send_pending
 from tests.publishing.test_transactions import undone
 from tests.shop.models import LoudMessage, Message, OnCreate, Silent, Tag
@@ -289,3 +294,16 @@ def test_a_transaction_by_hand_is_one_too():
 
     assert heard() == ["a"]
     assert not connection.in_atomic_block
+
+
+def test_messages_that_cannot_all_be_kept_are_none_of_them(no_delivery, monkeypatch):
+    """Outside a transaction too: whoever is told that it failed may try again."""
+    monkeypatch.setattr(type(connection.features), "max_query_params", 20, raising=False)
+    drafts = drafts_of(get_config(), [f"c{n}" for n in range(5)], 1)
+    nothing = ChannelOptions(history_size=None)
+    drafts[-1] = dataclasses.replace(drafts[-1], options=nothing)
+
+    with pytest.raises(DatabaseError):
+        all_after_commit(drafts, "default", outbox=True)
+
+    assert not OutboxMessage.objects.exists()
