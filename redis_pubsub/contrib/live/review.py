@@ -113,6 +113,7 @@ class Review:
         }
         if not before:
             return set()
+        self._server.authorizer.personal.look_anew()
         try:
             known: LiveSubscriptions = self._server.engine.part(LiveSubscriptions)
             active = await known.active_of(list(users))
