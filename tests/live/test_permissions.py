@@ -117,6 +117,28 @@ async def test_a_refresh_asks_the_method_about_channels_of_a_token_too(
     assert (await client.push("unsubscribe", "a"))["code"] == 2000
 
 
+def by_token(*, action, token, **kwargs):
+    """A hook with tokens of its own: it knows no others."""
+    return token == "mine" if token else None
+
+
+async def test_the_method_is_not_shown_this_sites_own_tokens(serve_live, user):
+    """It would take them for bad ones of its own; of others it decides, also at a
+    refresh. With such a token nobody's client begins at a position all the same."""
+    live = await serve_live(authorize_method=f"{__name__}.by_token")
+    await Channel.objects.acreate(name="rows")
+    client, nobody = await live.connect(user), await live.connect()
+
+    await client.subscribe("rows", token=subscription_token(user, "rows"))
+    await client.subscribe("other", token="mine")
+    assert await client.error("subscribe", channel="bad", token="bad") == 103
+    token = subscription_token(None, "rows")
+    assert (await nobody.subscribe("rows", token=token))["epoch"]
+
+    await arefresh(user)
+    assert await client.silent() == []
+
+
 async def test_who_is_disconnected_while_he_is_let_in_does_not_stay(
     live, user, until, monkeypatch
 ):
