@@ -314,7 +314,7 @@ async def test_the_command_waits_until_what_a_change_has_broken_is_mended(
 )
 def test_an_address_that_is_none_is_told(arguments):
     """Or one that is said twice."""
-    with pytest.raises(CommandError, match="say it once|neither a port"):
+    with pytest.raises(CommandError, match=r"say it once|neither a port"):
         call_command("pubsub_serve", *arguments)
 
 
