@@ -254,6 +254,9 @@ class HandlerSocket(GuardedSocket):
             self._wake()
 
     def _keep(self, message: WSMessage) -> None:
+        if self.is_closing:
+            # It was told to go, and only its answer is waited for: its rights have ended.
+            return
         if self._inbox is None:
             self._inbox = deque()
         self._inbox.append(message)
