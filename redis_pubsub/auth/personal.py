@@ -112,19 +112,18 @@ class Personal:
 
     async def groups(self, user: AbstractBaseUser | None) -> list[str]:
         """The names of a user's groups."""
-        if user is None or not apps.is_installed("django.contrib.auth"):
-            return []
-        if not await self._are_there_groups():
+        if user is None or not await self._are_there_groups():
             return []
         return await self._orm.run(lambda: list(self._channels.groups(user)))
 
-    def look_anew(self) -> None:
-        """Forget that there were no groups a moment ago: somebody may be in one now."""
+    async def look_anew(self) -> None:
+        """Find groups that were made a moment ago, where there were none before."""
         self._none_since = float("-inf")
+        await self._are_there_groups()
 
     async def _are_there_groups(self) -> bool:
-        if self._has_groups:
-            return True
+        if self._has_groups or not apps.is_installed("django.contrib.auth"):
+            return self._has_groups
         if time.monotonic() - self._none_since < _GROUPS_LOOKED_FOR_S:
             return False
         # Remembered once it is known, not before: who comes meanwhile waits for the answer

@@ -113,8 +113,8 @@ class Review:
         }
         if not before:
             return set()
-        self._server.authorizer.personal.look_anew()
         try:
+            await self._server.authorizer.personal.look_anew()
             known: LiveSubscriptions = self._server.engine.part(LiveSubscriptions)
             active = await known.active_of(list(users))
         except Exception as error:
