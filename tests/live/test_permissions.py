@@ -14,6 +14,7 @@ from redis_pubsub.auth.tokens import connection_token, subscription_token
 from redis_pubsub.contrib.live import connecting
 from redis_pubsub.engine import CONTROL_CHANNEL
 from redis_pubsub.models import Channel
+from redis_pubsub.web.connections import Connections
 
 pytestmark = pytest.mark.django_db(transaction=True)
 ANSWERS = {}
@@ -115,6 +116,40 @@ async def test_a_refresh_asks_the_method_about_channels_of_a_token_too(
     await arefresh(user)
 
     assert (await client.push("unsubscribe", "a"))["code"] == 2000
+
+
+ASKED, MAY_ANSWER = asyncio.Event(), asyncio.Event()
+
+
+async def slow_publish(*, action, **kwargs):
+    if action == "publish":
+        ASKED.set()
+        await MAY_ANSWER.wait()
+    return True
+
+
+async def test_who_is_sent_away_while_the_method_is_asked_publishes_nothing(
+    serve_live, user, until
+):
+    """What was allowed is not any more when it is carried out."""
+    live = await serve_live(authorize_method=f"{__name__}.slow_publish")
+    for event in (ASKED, MAY_ANSWER):
+        event.clear()
+    ada, nobody = await live.connect(user), await live.connect()
+    await nobody.subscribe("a")
+    (of_ada,) = live.server.of_user(str(user.pk))
+
+    asking = asyncio.create_task(ada.call("publish", channel="a", data="late"))
+    await ASKED.wait()
+    await adisconnect(user)
+    await until(lambda: of_ada.session.ending)
+    MAY_ANSWER.set()
+    await until(lambda: of_ada not in live.engine.part(Connections))
+
+    await live.publish("a", "later")
+    assert (await nobody.push("pub", "a"))["data"] == "later"
+    with pytest.raises(AssertionError, match="3503"):
+        await asking
 
 
 def by_token(*, action, token, **kwargs):
