@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from aiohttp import WSMsgType
 
@@ -10,6 +12,7 @@ from redis_pubsub.contrib.websockets import websocket
 from redis_pubsub.publishing.control import adisconnect
 from redis_pubsub.web.connections import Connections
 from redis_pubsub.web.handshake import Gatekeeper
+from tests.live.raw import Raw
 
 pytestmark = pytest.mark.django_db(transaction=True)
 HEARD = []
@@ -83,3 +86,21 @@ async def test_no_handler_begins_for_who_was_sent_away_meanwhile(
     await until(lambda: not len(served.engine.part(Connections)))
 
     assert HEARD == []
+
+
+@pytest.mark.parametrize("path", ["/told", "/acts"])
+async def test_nothing_follows_the_close_frame(served, log_in, user, path):
+    """A browser takes whatever does for a broken connection, and never sees the code: it
+    would come back where it was told not to."""
+    browser = await log_in(user)
+    client = await Raw.open(SimpleNamespace(served=served))
+    await client.upgrade(path, **browser.headers(served.url))
+    assert await client.frame() == (0x81, b"ready")
+
+    await adisconnect(user)
+    opcode, payload = await client.frame()
+    client.send_frame(b"", 0x89)
+    client.send_frame(payload[:2], 0x88)
+
+    assert (opcode, payload[:2]) == (0x88, (3503).to_bytes(2, "big"))
+    assert await client.rest() == b""
