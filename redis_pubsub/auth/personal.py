@@ -25,11 +25,14 @@ from ..addresses import (
 )
 from ..conf import get_config
 from ..db import Orm
+from .lookups import Lookups
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 
 _GROUPS_LOOKED_FOR_S = 10.0
+_WAITING = 10_000
+"""Who may wait to be told whether there are any groups."""
 
 
 class PersonalChannels:
@@ -86,7 +89,13 @@ class Personal:
         self._names_groups = kind.groups is not PersonalChannels.groups
         self._orm = orm
         self._has_groups = False
-        self._looked_at = float("-inf")
+        self._none_since = float("-inf")
+        self._look = Lookups(
+            orm,
+            lambda _: _has_groups(),
+            lambda keys: dict.fromkeys(keys, _has_groups()),
+            waiting=_WAITING,
+        )
 
     async def channels(
         self, user: AbstractBaseUser | None, session_key: str = ""
@@ -109,16 +118,27 @@ class Personal:
 
     async def groups(self, user: AbstractBaseUser | None) -> list[str]:
         """The names of a user's groups."""
-        if user is None or not apps.is_installed("django.contrib.auth"):
-            return []
-        now = time.monotonic()
-        if not self._has_groups and now - self._looked_at < _GROUPS_LOOKED_FOR_S:
-            return []
-        self._looked_at = now
-        self._has_groups = self._has_groups or await self._orm.run(_has_groups)
-        if not self._has_groups:
+        if user is None or not await self._are_there_groups():
             return []
         return await self._orm.run(lambda: list(self._channels.groups(user)))
+
+    async def look_anew(self) -> None:
+        """Find groups that were made a moment ago, where there were none before."""
+        self._none_since = float("-inf")
+        await self._are_there_groups()
+
+    async def _are_there_groups(self) -> bool:
+        if self._has_groups or not apps.is_installed("django.contrib.auth"):
+            return self._has_groups
+        if time.monotonic() - self._none_since < _GROUPS_LOOKED_FOR_S:
+            return False
+        # Remembered once it is known, not before: who comes meanwhile waits for the answer
+        # as well, and after an error the next one asks.
+        if await self._look.get(""):
+            self._has_groups = True
+        else:
+            self._none_since = time.monotonic()
+        return self._has_groups
 
     async def groups_by_user(self, pks: Sequence[str]) -> dict[str, set[str]] | None:
         """The names of many users' groups, by primary key as text; one query.

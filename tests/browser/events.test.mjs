@@ -178,6 +178,25 @@ for (const code of [1000, 3500, 3507, 4500, 4999]) {
   });
 }
 
+test("a server that restarts says when to come back", async () => {
+  mock.method(Math, "random", () => 0.5);
+  await opened();
+  const restarting = "the server is restarting; reconnect in";
+  for (const [reason, waitMs] of [
+    [`${restarting} 12.5 s`, 12_750],
+    [`${restarting} 86400.0 s`, 30_500], // no longer than maxDelayMs, and its jitter
+    [`${restarting} 1.2.3 s`, 1_000],
+  ]) {
+    await FakeWebSocket.last.lose(1001, reason);
+    const { length } = FakeWebSocket.all;
+    await pass(waitMs - 1);
+    assert.equal(FakeWebSocket.all.length, length, reason);
+    await pass(1);
+    assert.equal(FakeWebSocket.all.length, length + 1, reason);
+    await FakeWebSocket.last.open();
+  }
+});
+
 test("an explicit close stops it, also between two attempts", async () => {
   const [socket, server] = await opened();
   const events = heard(socket, "close", "said");

@@ -569,20 +569,22 @@ async def test_a_subclass_without_a_path_takes_its_parents_place(serve):
         setup(handlers=[Room, QuietRoom])
 
 
-async def test_who_is_denied_has_heard_nothing(serve):
+async def test_who_is_denied_has_heard_nothing(serve, until):
     """Events of the time before the hook's answer are held, and given to who may stay."""
-    gate = asyncio.Event()
+    gate, waiting = asyncio.Event(), []
     room = EventSocket("/room/{may}/")
 
     @room.on_open
     async def wait(socket):
         await room.emit("waiting")
+        waiting.append(socket)
         await gate.wait()
         if socket.params["may"] == "no":
             raise Deny("no", 4403)
 
     served = await serve(room)
     yes, no = await served.connect("/room/yes/"), await served.connect("/room/no/")
+    await until(lambda: len(waiting) == 2)
     await room.emit("secret", everywhere=True)
     gate.set()
 

@@ -18,6 +18,7 @@ from .chromium import (
     chromium,
     expect,
     is_live,
+    log_in,
     status,
     typing,
 )
@@ -163,6 +164,27 @@ async def test_a_room_comes_back_after_the_death_of_all_processes(
     await say(ada, "Found")
 
     await expect(said(bob)).to_have_text(["Ada LovelaceFound"])
+
+
+async def test_who_logs_out_is_told_on_his_other_pages(
+    chat: Chat, browser: Chromium
+) -> None:
+    """None of them goes on to look live, or asks for its socket again and again."""
+    room = await browser.page()
+    await log_in(chat, room, "ada")
+    del chat.cookies["ada"]
+    await room.goto(f"{chat.url}/room/tea/")
+    await is_live(room)
+    inbox, leaving = [await room.context.new_page() for _ in range(2)]
+    for page in (inbox, leaving):
+        await page.goto(chat.url)
+        await is_live(page)
+
+    await leaving.get_by_role("button", name="Log out").click()
+
+    for page in (room, inbox):
+        await expect(status(page)).to_have_text("Not live")
+    await expect(room.get_by_text("You may be logged out")).to_be_visible()
 
 
 def here(page: Page) -> Locator:

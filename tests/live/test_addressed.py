@@ -147,6 +147,15 @@ async def test_a_new_group_is_heard_without_a_new_connection(live, user, until):
     assert (await client.push("unsubscribe", channel))["code"] == 2000
 
 
+async def test_the_very_first_group_of_a_site_is_heard_at_once(live, user):
+    """Though a moment ago it was known that there are none."""
+    client = await live.connect(user)
+
+    await user.groups.aadd(await Group.objects.acreate(name="editors"))
+
+    await client.push("subscribe", group_channel("editors"))
+
+
 async def test_a_group_that_is_renamed_takes_its_members_along(live, user):
     """Another group may have the old name tomorrow."""
     editors = await Group.objects.acreate(name="editors")

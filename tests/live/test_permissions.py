@@ -14,6 +14,7 @@ from redis_pubsub.auth.tokens import connection_token, subscription_token
 from redis_pubsub.contrib.live import connecting
 from redis_pubsub.engine import CONTROL_CHANNEL
 from redis_pubsub.models import Channel
+from redis_pubsub.web.connections import Connections
 
 pytestmark = pytest.mark.django_db(transaction=True)
 ANSWERS = {}
@@ -115,6 +116,62 @@ async def test_a_refresh_asks_the_method_about_channels_of_a_token_too(
     await arefresh(user)
 
     assert (await client.push("unsubscribe", "a"))["code"] == 2000
+
+
+ASKED, MAY_ANSWER = asyncio.Event(), asyncio.Event()
+
+
+async def slow_publish(*, action, **kwargs):
+    if action == "publish":
+        ASKED.set()
+        await MAY_ANSWER.wait()
+    return True
+
+
+async def test_who_is_sent_away_while_the_method_is_asked_publishes_nothing(
+    serve_live, user, until
+):
+    """What was allowed is not any more when it is carried out."""
+    live = await serve_live(authorize_method=f"{__name__}.slow_publish")
+    for event in (ASKED, MAY_ANSWER):
+        event.clear()
+    ada, nobody = await live.connect(user), await live.connect()
+    await nobody.subscribe("a")
+    (of_ada,) = live.server.of_user(str(user.pk))
+
+    asking = asyncio.create_task(ada.call("publish", channel="a", data="late"))
+    await ASKED.wait()
+    await adisconnect(user)
+    await until(lambda: of_ada.session.ending)
+    MAY_ANSWER.set()
+    await until(lambda: of_ada not in live.engine.part(Connections))
+
+    await live.publish("a", "later")
+    assert (await nobody.push("pub", "a"))["data"] == "later"
+    with pytest.raises(AssertionError, match="3503"):
+        await asking
+
+
+def by_token(*, action, token, **kwargs):
+    """A hook with tokens of its own: it knows no others."""
+    return token == "mine" if token else None
+
+
+async def test_the_method_is_not_shown_this_sites_own_tokens(serve_live, user):
+    """It would take them for bad ones of its own; of others it decides, also at a
+    refresh. With such a token nobody's client begins at a position all the same."""
+    live = await serve_live(authorize_method=f"{__name__}.by_token")
+    await Channel.objects.acreate(name="rows")
+    client, nobody = await live.connect(user), await live.connect()
+
+    await client.subscribe("rows", token=subscription_token(user, "rows"))
+    await client.subscribe("other", token="mine")
+    assert await client.error("subscribe", channel="bad", token="bad") == 103
+    token = subscription_token(None, "rows")
+    assert (await nobody.subscribe("rows", token=token))["epoch"]
+
+    await arefresh(user)
+    assert await client.silent() == []
 
 
 async def test_who_is_disconnected_while_he_is_let_in_does_not_stay(

@@ -10,7 +10,9 @@ import pytest
 from redis_pubsub.auth.authorize import Authorizer
 from redis_pubsub.auth.tokens import connection_token
 from redis_pubsub.contrib.live import connecting
+from redis_pubsub.models import Channel
 from redis_pubsub.publishing.control import adisconnect, arefresh, aunsubscribe
+from redis_pubsub.readers.live import LiveSubscriptions
 from redis_pubsub.web import rechecks
 
 from .client import subscribe
@@ -243,3 +245,39 @@ async def test_a_refresh_while_a_new_token_is_looked_up_is_seen(
     go_on.set()
 
     assert await ada.ended() == (3507, "permission denied")
+
+
+async def test_a_look_that_is_older_than_a_grant_does_not_end_it(live, user, monkeypatch):
+    """The client has asked, the rows were read, and then he was subscribed and let in."""
+    channel = await Channel.objects.acreate(name="letters")
+    client = await live.connect(user)
+    known, authorizer = live.engine.part(LiveSubscriptions), live.server.authorizer
+    active_of, grants = known.active_of, authorizer.grants
+    asked, read = asyncio.Event(), asyncio.Event()
+    may_grant, may_end = asyncio.Event(), asyncio.Event()
+
+    async def slow_grants(*args, **options):
+        asked.set()
+        await may_grant.wait()
+        return await grants(*args, **options)
+
+    async def slow_rows(users):
+        found = await active_of(users)
+        read.set()
+        await may_end.wait()
+        return found
+
+    monkeypatch.setattr(authorizer, "grants", slow_grants)
+    monkeypatch.setattr(known, "active_of", slow_rows)
+    asking = asyncio.create_task(client.subscribe("letters"))
+    await asked.wait()
+    live.server.look_again(str(user.pk))
+    await read.wait()
+    await channel.asubscribe(user)
+    may_grant.set()
+    await asking
+    may_end.set()
+
+    assert await client.silent() == []
+    await live.publish("letters", "hello")
+    assert (await client.push("pub", "letters"))["data"] == "hello"

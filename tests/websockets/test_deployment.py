@@ -10,6 +10,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from django.core.management import CommandError, call_command
 
 from redis_pubsub.broker import open_blocking
 from redis_pubsub.messages import Draft, new_header
@@ -275,6 +276,46 @@ async def test_the_command_reloads_and_closes_sockets_first(env, tmp_path):
             server.send(signal.SIGINT)
             assert await close_code(again) == 1001
         assert server.wait() == 0, server.output
+
+
+@pytest.mark.parametrize("module", ["models", "websockets"])
+async def test_the_command_waits_until_what_a_change_has_broken_is_mended(
+    env, tmp_path, module
+):
+    """As ``runserver`` does: nobody starts it anew after each typing error. And it takes
+    an address as that does."""
+    app = tmp_path / "shaky_app"
+    app.mkdir()
+    for name in ("__init__", "models", "websockets"):
+        (app / f"{name}.py").write_text("")
+    (tmp_path / "shaky_settings.py").write_text(
+        "from tests.settings import *\nINSTALLED_APPS = [*INSTALLED_APPS, 'shaky_app']\n"
+    )
+    env |= {
+        "DJANGO_SETTINGS_MODULE": "shaky_settings",
+        "PYTHONPATH": str(tmp_path),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "TEST_DEBUG": "1",
+    }
+    address = f"127.0.0.1:{free_port()}"
+    with Process("-m", "django", "pubsub_serve", address, env=env) as server:
+        server.wait_for(f"Server running on http://{address}")
+        for text, outcome in (("def broken(:", "SyntaxError"), ("", "Server running on")):
+            seen = server.output.count(outcome)
+            # The reloader compares whole seconds: two of them differ for certain.
+            await asyncio.sleep(1.1)
+            (app / f"{module}.py").write_text(text)
+            server.wait_for(outcome, times=seen + 1)
+        assert server.end(signal.SIGINT) == 0, server.output
+
+
+@pytest.mark.parametrize(
+    "arguments", [["x"], [":1"], ["1", "--port", "2"], ["é:1", "--unix", "a"]]
+)
+def test_an_address_that_is_none_is_told(arguments):
+    """Or one that is said twice."""
+    with pytest.raises(CommandError, match=r"say it once|neither a port"):
+        call_command("pubsub_serve", *arguments)
 
 
 def test_memory_is_refused_for_several_workers(env):

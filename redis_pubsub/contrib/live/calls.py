@@ -213,7 +213,8 @@ async def _check(connection: Connection, channel: str, action: str) -> ChannelOp
         server.engine.metrics.count("auth_unavailable")
         logger.exception("who may %s could not be looked up", action)
         raise Failed(Errors.INTERNAL) from None
-    if not is_allowed:
+    # Who was sent away while this was asked may nothing any more.
+    if not is_allowed or connection.session.ending is not None:
         raise Failed(Errors.PERMISSION_DENIED)
     return server.engine.config.model_channel_options(channel)
 

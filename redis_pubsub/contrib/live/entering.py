@@ -78,6 +78,11 @@ class Entry:
         return Position(wish.epoch, wish.offset) if wish.recover else None
 
     @property
+    def foreign_token(self) -> str:
+        """What is for the site's own method: not a token that was looked at here."""
+        return "" if self.by_token else self.wish.token
+
+    @property
     def wants_position(self) -> bool:
         """Whether the channel has a history that this connection is to follow."""
         wish, options = self.wish, self.options
@@ -204,7 +209,7 @@ class Entering:
         heard.is_server_side = entry.is_server_side
         heard.is_positioned = is_positioned
         heard.by_row, heard.by_token = entry.by_row, entry.by_token
-        heard.token = entry.wish.token if self._server.authorizer.has_method else ""
+        heard.token = entry.foreign_token if self._server.authorizer.has_method else ""
         result = SubscribeResult(was_recovering=entry.wish.recover)
         if entry.expires_at:
             result.expires = True
@@ -271,9 +276,10 @@ class Entering:
         try:
             grants = await self._server.authorizer.grants(
                 connection.user,
-                [(entry.channel, entry.wish.token) for entry in asking],
+                [(entry.channel, entry.foreign_token) for entry in asking],
                 session_key=connection.credentials.session_key,
                 connection=connection.id,
+                signed={entry.channel for entry in asking if entry.by_token},
             )
         except Exception:
             self._server.engine.metrics.count("auth_unavailable")

@@ -68,7 +68,7 @@ class Review:
             asked = users[begin : begin + USERS_PER_QUERY]
             # As it is before the question: what is granted meanwhile is newer.
             before = {
-                connection: dict(connection.session.channels)
+                connection: _granted(connection)
                 for user in asked
                 for connection in self._server.of_user(user)
             }
@@ -114,6 +114,7 @@ class Review:
         if not before:
             return set()
         try:
+            await self._server.authorizer.personal.look_anew()
             known: LiveSubscriptions = self._server.engine.part(LiveSubscriptions)
             active = await known.active_of(list(users))
         except Exception as error:

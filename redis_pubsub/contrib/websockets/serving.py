@@ -89,6 +89,10 @@ class HandlerConnection:
             await asyncio.shield(self._end(pump, code, reason))
 
     async def _run(self) -> tuple[int, str]:
+        if self._socket.is_closing:
+            # Ended while it was let in: no handler begins, the client's answer is awaited.
+            await self._socket.receive()
+            return WSCloseCode.OK, ""
         params, keywords = self._route.arguments(self._request, self.user, self._manager)
         try:
             await self._route.function(self._socket, params, **keywords)

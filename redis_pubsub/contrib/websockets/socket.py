@@ -174,6 +174,7 @@ class HandlerSocket(GuardedSocket):
         transport = self._outlet.shut() if self._outlet is not None else None
         if transport is not None:
             transport.write(frame(code.to_bytes(2, "big") + cut_reason(reason), 0x88))
+            self._writer = _Mute()  # type: ignore[assignment]
             assert self._loop is not None, "set by prepare()"
             self._loop.call_later(_CLOSE_DEADLINE_S, transport.abort)
             # What the client answers is read, so that it sees the code and not a reset.
@@ -254,6 +255,9 @@ class HandlerSocket(GuardedSocket):
             self._wake()
 
     def _keep(self, message: WSMessage) -> None:
+        if self.is_closing:
+            # It was told to go, and only its answer is waited for: its rights have ended.
+            return
         if self._inbox is None:
             self._inbox = deque()
         self._inbox.append(message)
@@ -299,6 +303,18 @@ class HandlerSocket(GuardedSocket):
         message = self._inbox.popleft()
         self._inbox_bytes -= len(message.data) if message.data else 0
         return message
+
+
+class _Mute:
+    """In the place of aiohttp's writer once our close frame is sent: it would answer pings,
+    and the client's answer with a close frame of its own. A browser takes whatever follows
+    the first for a broken connection, and tells its page 1006 instead of our code."""
+
+    async def send_frame(self, *frame: Any, **options: Any) -> None:
+        """Written to nobody."""
+
+    async def close(self, *code: Any, **options: Any) -> None:
+        """It was said."""
 
 
 class Sent:

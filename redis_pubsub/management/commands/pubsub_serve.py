@@ -15,11 +15,13 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import gunicorn
 from aiohttp import web
+from django.apps import apps
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import autoreload
@@ -42,6 +44,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         # The settings are read in handle(): they may be wrong, and --help still helps.
+        parser.add_argument(
+            "addrport", nargs="?", help="as for runserver: 8001, or 0.0.0.0:8001"
+        )
         parser.add_argument("--host", help='default: REDIS_PUBSUB["host"], or localhost')
         parser.add_argument(
             "--port", type=int, help='default: REDIS_PUBSUB["port"], or 8000; 0: a free one'
@@ -59,6 +64,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         config = get_config()
+        if options["addrport"]:
+            options |= _listening(options)
         if options["host"] is None:
             options["host"] = config.host
         if options["port"] is None:
@@ -80,6 +87,8 @@ class Command(BaseCommand):
 
     def _run_reloadable(self, options: dict[str, Any]) -> None:
         autoreload.raise_last_exception()
+        # What does not import is no module, which is all that Django would watch.
+        autoreload.autoreload_started.connect(watch_apps)
         self._check()
         server = Server(self, options)
         # Sockets are closed before the process is replaced, so that no page hangs.
@@ -201,11 +210,12 @@ def keep_running() -> int:
     """Run this command again and again in a child that watches the code.
 
     Signals are handed on, so that the child can close its sockets; Django's own
-    supervisor would kill it.
+    supervisor would kill it. Where a change has broken the code so that a new child cannot
+    start, the next change is waited for.
     """
     environment = {**os.environ, autoreload.DJANGO_AUTORELOAD_ENV: "true"}
     child: subprocess.Popen[bytes] | None = None
-    is_ending = False
+    is_ending = has_served = False
 
     def hand_on(number: int, frame: Any) -> None:
         nonlocal is_ending
@@ -217,13 +227,50 @@ def keep_running() -> int:
         signal.signal(number, hand_on)
     while True:
         arguments = autoreload.get_child_arguments()
+        files = _files()
         # Its own session: a terminal's Ctrl-C reaches it once, through us.
         child = subprocess.Popen(arguments, env=environment, start_new_session=True)
         status = child.wait()
         if is_ending:
             return 0
-        if status != RELOAD:
+        if status < 0 or (status != RELOAD and not has_served):
             return status
+        has_served = True
+        if status != RELOAD:
+            sys.stderr.write("The server could not start; waiting for a change.\n")
+        while status != RELOAD and not is_ending and _files() == files:
+            time.sleep(autoreload.StatReloader.SLEEP_TIME)
+        if is_ending:
+            return 0
+
+
+def watch_apps(sender: autoreload.BaseReloader, **kwargs: Any) -> None:
+    """Have a reloader watch all that is in the site's own apps."""
+    for app in apps.get_app_configs():
+        if "site-packages" not in Path(app.path).parts:
+            sender.watch_dir(Path(app.path), "**/*.py")
+
+
+def _files() -> dict[Path, float]:
+    """What a change of would bring a new child, and when it changed last."""
+    reloader = autoreload.StatReloader()
+    watch_apps(reloader)
+    return dict(reloader.snapshot_files())
+
+
+def _listening(options: dict[str, Any]) -> dict[str, Any]:
+    """What ``addrport`` says.
+
+    Raises:
+        CommandError: It says nothing, or something else does too.
+    """
+    given = options["addrport"]
+    if options["host"] is not None or options["port"] is not None or options["unix"]:
+        raise CommandError(f"{given} and --host, --port or --unix: say it once")
+    host, colon, port = given.rpartition(":")
+    if not (port.isascii() and port.isdigit()) or (colon and not host):
+        raise CommandError(f"{given!r} is neither a port nor address:port")
+    return {"port": int(port)} | ({"host": host.strip("[]")} if host else {})
 
 
 def _access_log() -> logging.Logger:

@@ -10,7 +10,8 @@
  * ```
  *
  * A lost connection is opened again, after a random time that grows up to 30 seconds, until
- * `close()` is called or the server closes for good (1000, 3500 to 3999, 4500 to 4999).
+ * `close()` is called or the server closes for good (1000, 3500 to 3999, 4500 to 4999). A
+ * server that restarts says when each client is wanted back, and that is waited for first.
  * What was emitted meanwhile is not made up for: load the state in `open`.
  *
  * The same name is at `window.redisPubSub` where `events.classic.js` was loaded.
@@ -54,7 +55,8 @@ export interface Options {
   autoConnect?: boolean;
   /** Longest wait before the first attempt to come back; 500 by default. */
   minDelayMs?: number;
-  /** Longest wait at all; 30,000 by default. */
+  /** Longest wait, and longest that a server may ask for (jitter is added to that);
+   *  30,000 by default. */
   maxDelayMs?: number;
   /** Instead of `globalThis.WebSocket`. */
   WebSocket?: unknown;

@@ -184,16 +184,17 @@ class EventSocket {
     this.#socket = null;
     this.#openedAt = 0;
     if (final) globalThis.removeEventListener?.("online", this.#online);
-    else this.#timer = setTimeout(() => this.#open(), this.#delay());
+    else this.#timer = setTimeout(() => this.#open(), this.#delay(reason));
     this.#become(final ? "closed" : "waiting");
     if (wasOpen) this.#listeners.tell("close", { code, reason, final });
   }
 
-  /** Jittered, so that a crowd does not return as one. */
-  #delay() {
+  /** Jittered, so that a crowd does not return as one; a server that restarts says when. */
+  #delay(reason) {
     const { minDelayMs, maxDelayMs } = this.#options;
     const longest = Math.min(maxDelayMs, minDelayMs * 2 ** this.#attempts++);
-    return Math.max(minDelayMs / 5, Math.random() * longest);
+    const afterMs = 1000 * /reconnect in ([\d.]+) s$/.exec(reason)?.[1] || 0;
+    return Math.min(maxDelayMs, afterMs) + Math.max(minDelayMs / 5, Math.random() * longest);
   }
 }
 

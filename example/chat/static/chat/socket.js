@@ -6,6 +6,11 @@ const FIRST_DELAY_MS = 500;
 const LONGEST_DELAY_MS = 30_000;
 const REFUSED = 1008; // The server's "not for you": asking again would not help.
 
+/** Of a logout, say: these codes ask not to come back. */
+function isFinal(code) {
+  return code === REFUSED || (code >= 3500 && code < 4000) || code >= 4500;
+}
+
 export class LiveSocket {
   #path;
   #handlers;
@@ -15,7 +20,8 @@ export class LiveSocket {
 
   /**
    * @param {string} path On this site, e.g. "/ws/read_messages/".
-   * @param {object} handlers Any of: open(), message(value), waiting(), refused(reason).
+   * @param {object} handlers Any of: open(), message(value), waiting(), refused(reason):
+   *     it stays closed.
    */
   constructor(path, handlers) {
     this.#path = path;
@@ -24,7 +30,7 @@ export class LiveSocket {
       handlers.refused?.("this browser has no WebSocket");
       return;
     }
-    addEventListener("online", () => this.#hurry());
+    addEventListener("online", () => this.#timer && this.#hurry());
     this.#connect();
   }
 
@@ -40,13 +46,14 @@ export class LiveSocket {
     url.protocol = url.protocol.replace("http", "ws");
     const socket = new WebSocket(url);
     this.#socket = socket;
+    this.#timer = null;
     socket.onopen = () => {
       this.#attempt = 0;
       this.#handlers.open?.();
     };
     socket.onmessage = (event) => this.#handlers.message?.(JSON.parse(event.data));
     socket.onclose = (event) => {
-      if (event.code === REFUSED) this.#handlers.refused?.(event.reason);
+      if (isFinal(event.code)) this.#handlers.refused?.(event.reason);
       else this.#wait();
     };
   }

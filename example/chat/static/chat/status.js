@@ -1,6 +1,12 @@
 // One light for the whole page: live when everything that should be live is.
 
-const TEXTS = { connecting: "Connecting", live: "Live", waiting: "Reconnecting", offline: "Offline" };
+const TEXTS = {
+  connecting: "Connecting",
+  live: "Live",
+  waiting: "Reconnecting",
+  offline: "Offline",
+  over: "Not live",
+};
 const states = new Map();
 
 addEventListener("online", show);
@@ -9,7 +15,7 @@ addEventListener("offline", show);
 /**
  * @param {string} part What speaks, e.g. "alerts".
  * @param {string} state "connecting", "live" or "waiting"; "over" if it does not matter
- *     any more.
+ *     any more. Where nothing is left that does, the page is not live.
  */
 export function report(part, state) {
   if (state === "over") states.delete(part);
@@ -27,5 +33,6 @@ function show() {
 function worst() {
   if (!navigator.onLine) return "offline";
   const found = [...states.values()];
-  return ["waiting", "connecting"].find((state) => found.includes(state)) ?? "live";
+  const worst = ["waiting", "connecting"].find((state) => found.includes(state));
+  return worst ?? (found.length ? "live" : "over");
 }

@@ -12,7 +12,11 @@ const part = (name) => section.querySelector(`[data-${name}]`);
 const people = new Map(); // names by connection
 const room = new EventSocket(section.dataset.room);
 
-room.onState((state) => report("room", state === "open" ? "live" : state));
+const STATUS = { open: "live", closed: "over" };
+room.onState((state) => report("room", STATUS[state] ?? state));
+room.on("close", ({ final }) => {
+  if (final) part("error").textContent = "You may be logged out: reload the page.";
+});
 report("room", "connecting");
 
 // -- who is here --------------------------------------------------------------------
