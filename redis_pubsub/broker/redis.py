@@ -28,21 +28,14 @@ from ..messages import Draft, Position, reserved_channel
 from ..metrics import Metrics
 from ..options import BrokerOptions
 from .base import History, Read, Sink
-from .commands import (
-    REPLICATION,
-    Command,
-    Commands,
-    ServerChanged,
-    checked,
-    not_loaded,
-    raw_info,
-)
+from .commands import Command, Commands, checked, not_loaded
 from .dialing import abort, connect, replies_at_hand
 from .job_commands import JobCommands
 from .liveness import Liveness
 from .presence_commands import PresenceCommands
 from .redis_jobs import RedisJobs
 from .redis_presence import RedisPresence
+from .replication import REPLICATION, Replication, ServerChanged, raw_info
 from .scripts import SCRIPTS
 from .sentinel import Master, master_of, open_pool
 from .subscriptions import Subscriptions
@@ -69,6 +62,7 @@ class RedisBroker:
         self._options = options
         self._metrics = metrics
         self._commands = Commands(options, metrics)
+        self._replication = Replication(options)
         self.presence = RedisPresence(
             self._run, PresenceCommands(self._commands, options, metrics)
         )
@@ -214,14 +208,14 @@ class RedisBroker:
             info: Any = await connection.read_response()
         except ResponseError as error:
             info = error
-        self._commands.connected(info)
+        self._replication.connected(info)
 
     async def _subscriber_connected(self, connection: AbstractConnection) -> None:
         await connection.on_connect()
         if self._master is not None:
             await connection.send_command(*REPLICATION)
             with contextlib.suppress(ResponseError):
-                self._commands.refuse_replica(await connection.read_response())
+                self._replication.refuse_replica(await connection.read_response())
 
     async def _ask(self, commands: list[Command]) -> list[Any]:
         try:
@@ -231,17 +225,17 @@ class RedisBroker:
             return await self._ask_once(commands)
 
     async def _ask_once(self, commands: list[Command]) -> list[Any]:
-        if not self._commands.asks_replication():
+        if not self._replication.is_due():
             return await self._pipeline(commands)
         info, *replies = await self._pipeline([REPLICATION, *commands])
-        self._commands.read_replication(info)
+        self._replication.read(info)
         return replies
 
     async def _pipeline(self, commands: list[Command]) -> list[Any]:
-        self._commands.begin()
+        self._replication.begin()
         async with self._redis.pipeline(transaction=False) as pipeline:
             for command in commands:
-                pipeline.execute_command(*self._commands.ready(command))
+                pipeline.execute_command(*self._replication.ready(command))
             replies: list[Any] = await pipeline.execute(raise_on_error=False)
             return replies
 
