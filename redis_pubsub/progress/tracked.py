@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 from .sender import EXPIRE_S
@@ -24,29 +25,20 @@ class Tracked(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         if not isinstance(self._items, Iterable):
             raise TypeError("these items come with `async for`")
-        bar = self.progress
         if self._counts and isinstance(self._items, Sized):
-            bar.reset(len(self._items))
-        bar.start()
-        try:
+            self.progress.reset(len(self._items))
+        with self._going_on() as bar:
             for item in self._items:
                 yield item
                 bar.tick()
-        except BaseException as error:
-            # Also where the loop was left before its end. That may be the collector's
-            # doing, anywhere: nothing is waited for.
-            bar.stopped_by(type(error))
-            raise
         bar.done()
 
     async def __aiter__(self) -> AsyncIterator[T]:
-        bar = self.progress
         if self._counts and hasattr(self._items, "acount"):
-            bar.reset(await self._items.acount())
+            self.progress.reset(await self._items.acount())
         elif self._counts and isinstance(self._items, Sized):
-            bar.reset(len(self._items))
-        bar.start()
-        try:
+            self.progress.reset(len(self._items))
+        with self._going_on() as bar:
             if isinstance(self._items, AsyncIterable):
                 async for item in self._items:
                     yield item
@@ -55,10 +47,18 @@ class Tracked(Generic[T]):
                 for item in self._items:
                     yield item
                     bar.tick()
-        except BaseException as error:
-            bar.stopped_by(type(error))
-            raise
         await bar.adone()
+
+    @contextmanager
+    def _going_on(self) -> Iterator[Progress]:
+        self.progress.start()
+        try:
+            yield self.progress
+        except BaseException as error:
+            # Also where the loop was left before its end. That may be the collector's
+            # doing, anywhere: nothing is waited for.
+            self.progress.stopped_by(type(error))
+            raise
 
 
 def progress(
