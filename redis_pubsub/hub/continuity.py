@@ -29,7 +29,7 @@ HELD_BYTES = 16_777_216
 QUIET_S = 40.0
 """A channel on which so long nothing arrived is compared with its stream."""
 LEARN_S = 0.02
-"""For so long the channels that are new to the process wait for others: where a connection
+"""Between two reads of where channels stand that are new to the process: where a connection
 brings one of its own, a storm of them is a few reads and not one for each."""
 NO_HISTORY = Position("", 0)
 _LOOK_S = 10.0
@@ -65,7 +65,7 @@ class Continuity:
         self._keeps_history = keeps_history
         # Channels that are new, whose positions are read together.
         self._new: list[Feed] = []
-        self._learning: asyncio.TimerHandle | None = None
+        self._learning: asyncio.Handle | None = None
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -110,11 +110,13 @@ class Continuity:
             return
         self._new.append(feed)
         if self._learning is None:
-            self._learning = self._loop.call_later(LEARN_S, self._learn_new)
+            # One that comes alone is not kept waiting: until it is known where it stands, a
+            # lost connection cannot be made up for.
+            self._learning = self._loop.call_soon(self._learn_new)
 
     def _learn_new(self) -> None:
-        self._learning = None
         new, self._new = self._new, []
+        self._learning = self._loop.call_later(LEARN_S, self._learn_new) if new else None
         # Of some, who came with them has read where they stand.
         unknown = [
             feed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,6 +29,10 @@ LISTENERS = 20
 ROOMS = [f"room:{n:03}" for n in range(50)]
 RSS_MB = 10.0
 """What the allocator may keep."""
+CANCELLED = 250
+"""Objects of timers that were cancelled: asyncio keeps up to a hundred of them."""
+SETTLING_S = 30.0
+"""Handshakes' deadlines hold a connection a while longer than it lives."""
 
 
 @pytest.fixture
@@ -115,8 +120,9 @@ async def vitals(stand: Stand) -> dict[str, float]:
 
 
 async def test_a_worker_returns_to_where_it_began(stand: Stand, record_property: Any):
-    """Tasks and channels to the number, files and connections to Redis up to those that are
-    pooled, memory to what an allocator keeps."""
+    """Tasks and channels to the number, objects to less than one for four connections,
+    files and connections to Redis up to those that are pooled, memory to what an allocator
+    keeps."""
     await come_and_go(stand.port, max(1_000, CYCLES // 10))
     await flood(stand, max(10_000, MESSAGES // 10))
     before = await vitals(stand)
@@ -125,6 +131,11 @@ async def test_a_worker_returns_to_where_it_began(stand: Stand, record_property:
     got = await flood(stand, MESSAGES)
 
     after = await vitals(stand)
+    most = before["objects"] + CANCELLED + CYCLES // 4
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(SETTLING_S):
+            while after["objects"] > most:
+                after = await vitals(stand)
     record_property("before", before)
     record_property("after", after)
     print(f"before {before}, after {after}")
@@ -136,5 +147,5 @@ async def test_a_worker_returns_to_where_it_began(stand: Stand, record_property:
     assert after["redis_clients"] <= 18, (before, after)
     assert after["files"] <= before["files"] + max(0, pooled), (before, after)
     assert after["redis_channels"] == 0
-    assert after["objects"] < before["objects"] * 1.02, (before, after)
+    assert after["objects"] <= most, (before, after)
     assert after["rss_mb"] < before["rss_mb"] + RSS_MB, (before, after)

@@ -330,6 +330,10 @@ async def test_emit_finds_a_users_sockets(serve, user, other_user, transactional
     keys = [token, token, (await Token.objects.acreate(user=other_user)).key]
     headers = [{"Authorization": f"Bearer {key}"} for key in keys]
     ada, ada2, bob = [await served.connect("/box/", headers=each) for each in headers]
+    for ws, name in ((ada, "ada"), (ada2, "ada"), (bob, "bob")):
+        # Its handlers are called once it hears what is for it.
+        await ws.send_json(frame("me"))
+        assert await events(ws) == [frame("you", name)]
 
     await box.emit("mail", 1, user=user)
     await box.emit("mail", 2, user=other_user.pk)

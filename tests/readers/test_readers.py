@@ -362,6 +362,8 @@ async def test_a_lost_connection_shows_and_heals(subscription, manager, engine, 
     reader = subscription.get_reader(manager).callback(heard)
     reader.on_position_lost = lost.append
     await reader.listen()
+    await subscription.row.apublish()
+    await heard.wait_for(1)
     admin = redis.asyncio.from_url(engine.config.url)
 
     await admin.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
@@ -370,5 +372,5 @@ async def test_a_lost_connection_shows_and_heals(subscription, manager, engine, 
     await until(lambda: reader.is_active)
     await subscription.row.apublish()
 
-    assert len(await heard.wait_for(2)) == 2 and lost == []
+    assert len(await heard.wait_for(3)) == 3 and lost == []
     await admin.aclose()
