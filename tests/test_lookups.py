@@ -6,8 +6,8 @@ import threading
 import pytest
 from django.contrib.auth.models import User
 
+from redis_pubsub.auth import Authenticator
 from redis_pubsub.auth.lookups import Lookups
-from redis_pubsub.auth.methods import Authenticator
 from redis_pubsub.db import Orm
 from redis_pubsub.exceptions import PoolBusy
 

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
+from .authenticator import Authenticator, AuthUnavailable
 from .authorize import Authorizer
-from .methods import (
-    Authenticator,
-    AuthUnavailable,
-    authjwt_method,
-    authjwt_stateless_method,
-    authtoken_method,
-)
+from .methods import authjwt_method, authjwt_stateless_method, authtoken_method
 from .personal import PersonalChannels, personal_channels
 from .session import user_of_session
 from .standing import Standing

@@ -20,20 +20,12 @@ from django.db import DatabaseError, InterfaceError, router
 from django.db.models import Exists, OuterRef
 from django.utils.module_loading import import_string
 
-from ..addresses import (
-    BROADCAST,
-    GROUP,
-    SESSION,
-    USER,
-    address_kind,
-    address_of,
-    session_digest,
-)
 from ..conf import Config
 from ..db import Orm
 from ..exceptions import PoolBusy
 from ..models import Channel, Subscription
 from .personal import Personal
+from .rules import Rules
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -44,8 +36,6 @@ SUBSCRIBE = "subscribe"
 PUBLISH = "publish"
 PRESENCE = "presence"
 HISTORY = "history"
-ANYONE = "anyone"
-AUTHENTICATED = "authenticated"
 
 _ROWS_REMEMBERED = 10_000
 _ABSENCE_REMEMBERED_S = 10.0
@@ -81,6 +71,7 @@ class Authorizer:
         self._config = config
         self._orm = orm
         self.personal = Personal(config.live_options.personal_channels, orm)
+        self._rules = Rules(config, self.personal)
         self._method: Callable[..., Any] | None = None
         # Which channels have rows (for ever), and which had none a moment ago (since).
         self._rows: dict[str, float] = {}
@@ -120,7 +111,9 @@ class Authorizer:
         """`may_subscribe` for many channels (and their tokens), in one query; in two where
         one is for a group. ``signed`` are those that a token of this site's own allows:
         the method is not shown it."""
-        answers = await self._first_answers(user, wishes, session_key, connection)
+        answers = await self.answers_without_rows(
+            user, wishes, session_key=session_key, connection=connection
+        )
         unknown = set()
         for (channel, token), answer in zip(wishes, answers, strict=True):
             if answer is None:
@@ -153,7 +146,20 @@ class Authorizer:
     ) -> list[bool | None]:
         """What method and rules say of channels (and their tokens), in order; ``None``
         where an active `Subscription` decides. No query of its own, but for groups."""
-        return await self._first_answers(user, wishes, session_key, connection)
+        own = await self._rules.own(user, session_key, [channel for channel, _ in wishes])
+        if not self.has_method:
+            # Nothing to wait for, so no tasks.
+            return [self._rules.may_listen(user, channel, own) for channel, _ in wishes]
+        answers = await asyncio.gather(
+            *(
+                self._ask(user, channel, SUBSCRIBE, token, connection)
+                for channel, token in wishes
+            )
+        )
+        return [
+            self._rules.may_listen(user, channel, own) if answer is None else answer
+            for (channel, _), answer in zip(wishes, answers, strict=True)
+        ]
 
     async def may(
         self,
@@ -180,9 +186,7 @@ class Authorizer:
         if answer is not None:
             return answer
         if action == PUBLISH:
-            return self._is_ruled(channel) and _matches(
-                self._config.channel_options(channel).publish, user
-            )
+            return self._rules.may_publish(user, channel)
         return is_subscribed or await self.may_subscribe(
             user, channel, session_key=session_key, connection=connection
         )
@@ -194,69 +198,6 @@ class Authorizer:
         if answer is None:
             return Grant(rows.get(channel, False), has_row, by_row=True)
         return Grant(True, has_row)
-
-    async def _first_answers(
-        self,
-        user: AbstractBaseUser | None,
-        wishes: Sequence[tuple[str, str]],
-        session_key: str,
-        connection: str,
-    ) -> list[bool | None]:
-        """What can be said without looking for a `Subscription`."""
-        own = await self._own(user, session_key, [channel for channel, _ in wishes])
-        if not self._config.authorize_method:
-            # Nothing to wait for, so no tasks.
-            return [self._rule(user, channel, own) for channel, _ in wishes]
-        answers = await asyncio.gather(
-            *(
-                self._ask(user, channel, SUBSCRIBE, token, connection)
-                for channel, token in wishes
-            )
-        )
-        return [
-            self._rule(user, channel, own) if answer is None else answer
-            for (channel, _), answer in zip(wishes, answers, strict=True)
-        ]
-
-    async def _own(
-        self, user: AbstractBaseUser | None, session_key: str, channels: Sequence[str]
-    ) -> set[str]:
-        """Which channels are for whoever asks."""
-        addresses = {
-            channel: address
-            for channel in channels
-            if (address := address_of(channel)) is not None
-        }
-        whose = {(BROADCAST, "")}
-        if user is not None:
-            whose.add((USER, str(user.pk)))
-        if session_key:
-            whose.add((SESSION, session_digest(session_key)))
-        if any(address.kind == GROUP for address in addresses.values()):
-            whose.update((GROUP, name) for name in await self.personal.groups(user))
-        return {
-            channel
-            for channel, address in addresses.items()
-            if (address.kind, address.whose) in whose
-        }
-
-    def _rule(
-        self, user: AbstractBaseUser | None, channel: str, own: set[str]
-    ) -> bool | None:
-        """What a channel's name and options say."""
-        if channel in own:
-            return True
-        if not self._is_ruled(channel):
-            return None
-        return _matches(self._config.channel_options(channel).subscribe, user) or None
-
-    def _is_ruled(self, channel: str) -> bool:
-        """Whether channel options say who may: of what is for somebody only a rule does
-        that is meant for those, not one for every channel."""
-        kind = address_kind(channel)
-        if not kind:
-            return True
-        return self._config.channel_rules.pattern_of(channel).startswith(kind)
 
     async def _ask(
         self,
@@ -311,10 +252,6 @@ class Authorizer:
         now = time.monotonic()
         for channel in asked:
             self._rows[channel] = 0 if channel in rows else now
-
-
-def _matches(option: str, user: AbstractBaseUser | None) -> bool:
-    return option == ANYONE or (option == AUTHENTICATED and user is not None)
 
 
 def _rows(user: AbstractBaseUser | None, channels: list[str]) -> dict[str, bool]:

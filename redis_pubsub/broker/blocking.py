@@ -19,21 +19,14 @@ from ..messages import Draft, Position, queue_of
 from ..metrics import Metrics
 from ..options import BrokerOptions
 from .base import History, Read
-from .commands import (
-    REPLICATION,
-    Command,
-    Commands,
-    ServerChanged,
-    checked,
-    not_loaded,
-    raw_info,
-)
+from .commands import Command, Commands, checked, not_loaded
 from .connections import Connections
 from .fencing import Fence, Numbered, Outcome
 from .job_commands import JobCommands
 from .presence_commands import PresenceCommands
 from .redis_jobs import BlockingRedisJobs
 from .redis_presence import BlockingRedisPresence
+from .replication import REPLICATION, Replication, ServerChanged, raw_info
 from .scripts import SCRIPTS
 from .sentinel import BlockingMaster, master_of, open_pool
 
@@ -51,6 +44,7 @@ class BlockingRedisBroker:
 
     def __init__(self, options: BrokerOptions, metrics: Metrics) -> None:
         self._commands = Commands(options, metrics)
+        self._replication = Replication(options)
         self.presence = BlockingRedisPresence(
             self._run, PresenceCommands(self._commands, options, metrics)
         )
@@ -112,7 +106,7 @@ class BlockingRedisBroker:
             info = connection.read_response()
         except ResponseError as error:
             info = error
-        self._commands.connected(info)
+        self._replication.connected(info)
 
     def _run(self, commands: list[Command]) -> list[Any]:
         return checked(self._replies(commands))
@@ -140,15 +134,15 @@ class BlockingRedisBroker:
             return self._ask_once(commands)
 
     def _ask_once(self, commands: list[Command]) -> list[Any]:
-        if not self._commands.asks_replication():
+        if not self._replication.is_due():
             return self._pipeline(commands)
         info, *replies = self._pipeline([REPLICATION, *commands])
-        self._commands.read_replication(info)
+        self._replication.read(info)
         return replies
 
     def _pipeline(self, commands: list[Command]) -> list[Any]:
-        self._commands.begin()
-        ready = [self._commands.ready(command) for command in commands]
+        self._replication.begin()
+        ready = [self._replication.ready(command) for command in commands]
         with self._connections.one() as connection:
             connection.send_packed_command(connection.pack_commands(ready))
             replies = [_reply(connection) for _ in ready]

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import random
-import time
 from collections.abc import Sequence
-from contextvars import ContextVar
 from typing import Any
 
 from redis.exceptions import (
@@ -23,9 +20,8 @@ from redis.exceptions import (
 from .. import wire
 from ..exceptions import BrokerUnavailable, MalformedMessage
 from ..messages import Draft, Message, Position
-from ..metrics import Metrics, Occasionally
+from ..metrics import Metrics
 from ..options import BrokerOptions
-from .addresses import is_sentinel
 from .base import History, Read
 from .fencing import (
     Fence,
@@ -38,17 +34,11 @@ from .fencing import (
     is_about_redis,
 )
 from .keys import channel_key, escape
+from .replication import SERVER
 from .scripts import HISTORY, PUBLISH
-
-logger = logging.getLogger("redis_pubsub.broker")
 
 Command = tuple[Any, ...]
 
-SERVER = object()
-"""Last in a command: where the server's ids go that are known when it is sent."""
-REPLICATION: Command = ("INFO", "replication")
-
-_REPLICATION_S = 10.0
 _NO_OUTBOX = ("",) * 6
 _VERSION_DIGITS = 20
 _FENCED_OFF, _WAS_THERE, _HELD_BACK = 2, 3, 4
@@ -66,22 +56,6 @@ _ABOUT_REDIS = (
 )
 
 
-def connection_arguments(options: BrokerOptions) -> dict[str, Any]:
-    """What every connection of either side is opened with: each wait is ours to bound."""
-    arguments: dict[str, Any] = {
-        "socket_connect_timeout": options.connect_timeout_s,
-        # Replies as RESP2 gives them; the pub/sub reader tells messages by their shape.
-        "protocol": 2,
-    }
-    if not options.url.startswith("unix://"):
-        arguments["socket_keepalive"] = True
-    return arguments
-
-
-class ServerChanged(ConnectionError):
-    """A new connection reached another server than before; nothing was sent to it."""
-
-
 class Commands:
     """Builds commands for one prefix and reads their replies.
 
@@ -93,17 +67,8 @@ class Commands:
     def __init__(self, options: BrokerOptions, metrics: Metrics) -> None:
         self._prefix = options.prefix
         self._meta_ttl_s = options.meta_ttl_s
-        self._is_by_sentinel = is_sentinel(options.url)
         self._metrics = metrics
-        self._may_log = Occasionally()
         self._envelope = wire.Envelope(options.envelope_key)
-        # Which server this is, and which it followed before: ("", "") if it does not say.
-        self.replication = ("", "")
-        self._replication_at = 0.0
-        # By task or thread: which server the commands under way were made for.
-        self._made_with: ContextVar[tuple[str, str]] = ContextVar(
-            "made_with", default=("", "")
-        )
 
     def live(self, channel: str) -> bytes:
         """Name of the pub/sub channel that carries a channel's messages."""
@@ -245,55 +210,6 @@ class Commands:
         messages = [self._entry(channel, position.epoch, *entry) for entry in entries]
         return History(position, [message for message in messages if message is not None])
 
-    def connected(self, info: Any) -> None:
-        """A new connection was made; its answer to `REPLICATION`.
-
-        Raises:
-            ServerChanged: It is another server than the waiting commands were made for.
-        """
-        if not isinstance(info, Exception):
-            self.refuse_replica(info)
-        self.read_replication(info)
-        if self.replication != self._made_with.get():
-            raise ServerChanged
-
-    def refuse_replica(self, info: bytes) -> None:
-        """Whom sentinels call the master may have been demoted a moment ago.
-
-        Raises:
-            ConnectionError: It was. Without sentinels the URL decides.
-        """
-        role = _fields(info).get("role", "master")
-        if self._is_by_sentinel and role != "master":
-            raise ConnectionError(f"the sentinels name a server that is a {role}")
-
-    def asks_replication(self) -> bool:
-        """Whether the next commands should be preceded by `REPLICATION`: a server's id
-        changes also when its first replica comes."""
-        return time.monotonic() - self._replication_at > _REPLICATION_S
-
-    def begin(self) -> None:
-        """A pipeline is made now: for the server that is known now."""
-        self._made_with.set(self.replication)
-
-    def ready(self, command: Command) -> Command:
-        """A command as it is sent now."""
-        return command[:-1] + self.replication if command[-1] is SERVER else command
-
-    def read_replication(self, info: Any) -> None:
-        """Take what `REPLICATION` says of the server that is connected now."""
-        self._replication_at = time.monotonic()
-        if isinstance(info, Exception):
-            if self._may_log("replication"):
-                logger.warning(
-                    "INFO replication is refused (%s): a failover that loses messages is "
-                    "noticed only by those who are ahead of it",
-                    info,
-                )
-            return
-        known = _fields(info)
-        self.replication = (known.get("master_replid", ""), known.get("master_replid2", ""))
-
     def _entry(
         self, channel: str, epoch: str, entry_id: bytes, parts: Sequence[bytes]
     ) -> Message | None:
@@ -306,16 +222,6 @@ class Commands:
         except (MalformedMessage, ValueError):
             self._metrics.count("malformed_messages")
             return None
-
-
-def raw_info(client: Any) -> None:
-    """Make a client give the answer to ``INFO`` as it is: redis-py would turn an id that
-    looks like a number into one."""
-    client.response_callbacks.pop("INFO", None)
-
-
-def _fields(info: bytes) -> dict[str, str]:
-    return dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
 
 
 def new_epoch() -> str:

@@ -26,7 +26,6 @@ from redis.retry import Retry
 from ..metrics import Metrics, Occasionally
 from ..options import BrokerOptions
 from .addresses import is_sentinel, sentinel_address
-from .commands import connection_arguments
 from .dialing import is_open
 
 logger = logging.getLogger("redis_pubsub.broker")
@@ -35,6 +34,18 @@ Address = tuple[str, int]
 
 _ANSWER_LEAST_S = 0.2
 _UNANSWERED_S = 5.0
+
+
+def connection_arguments(options: BrokerOptions) -> dict[str, Any]:
+    """What every connection of either side is opened with: each wait is ours to bound."""
+    arguments: dict[str, Any] = {
+        "socket_connect_timeout": options.connect_timeout_s,
+        # Replies as RESP2 gives them; the pub/sub reader tells messages by their shape.
+        "protocol": 2,
+    }
+    if not options.url.startswith("unix://"):
+        arguments["socket_keepalive"] = True
+    return arguments
 
 
 def open_pool(kind: Any, options: BrokerOptions, master: Any, **arguments: Any) -> Any:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
-
-from .commands import Commands
 
 _NAMES_PER_COMMAND = 512
 
@@ -16,10 +15,13 @@ class Subscriptions:
 
     Redis forgets subscriptions together with the connection, so the wishes live here
     and are replayed after every reconnect.
+
+    Args:
+        channel_key: What a channel is called in Redis.
     """
 
-    def __init__(self, commands: Commands) -> None:
-        self._commands = commands
+    def __init__(self, channel_key: Callable[[str], bytes]) -> None:
+        self._channel_key = channel_key
         self.channels: dict[bytes, str] = {}
         self._confirmed: dict[str, asyncio.Future[None]] = {}
         # A confirmation belongs to the oldest request of its channel, so that one that
@@ -34,7 +36,7 @@ class Subscriptions:
         if confirmed is None:
             confirmed = asyncio.get_running_loop().create_future()
             self._confirmed[channel] = confirmed
-            key = self._commands.live(channel)
+            key = self._channel_key(channel)
             self.channels[key] = channel
             self._ask("SUBSCRIBE", key)
         return confirmed
@@ -43,18 +45,18 @@ class Subscriptions:
         confirmed = self._confirmed.pop(channel, None)
         if confirmed is not None:
             confirmed.cancel()
-            key = self._commands.live(channel)
+            key = self._channel_key(channel)
             self.channels.pop(key, None)
             self._ask("UNSUBSCRIBE", key)
 
     def ask_again(self, channel: str) -> None:
         """Ask for a channel that is wanted and confirmed: for the sake of the answer."""
         if channel in self._confirmed:
-            self._ask("SUBSCRIBE", self._commands.live(channel))
+            self._ask("SUBSCRIBE", self._channel_key(channel))
 
     def is_answered(self, channel: str) -> bool:
         """Whether this connection has answered all that was asked of a wanted channel."""
-        key = self._commands.live(channel)
+        key = self._channel_key(channel)
         return self._is_connected and key in self.channels and not self._unanswered[key]
 
     def confirm(self, key: bytes) -> str | None:

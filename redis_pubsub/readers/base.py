@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..engine import Engine
@@ -201,6 +201,13 @@ class Reader:
             self.engine.hub.leave(self.channel_name, self)  # type: ignore[arg-type]
         if self.manager is not None:
             self.manager.forget(self)
+
+
+async def start_all(readers: Iterable[Reader]) -> list[Reader]:
+    """Start readers side by side; one round trip for all of them."""
+    started = list(readers)
+    await asyncio.gather(*(reader.listen() for reader in started))
+    return started
 
 
 class Started:

@@ -19,7 +19,7 @@ from ..models import Subscription
 
 if TYPE_CHECKING:
     from ..engine import ControlEvent, Engine
-    from .manager import SubscriptionManager
+    from .following import Following
 
 logger = logging.getLogger("redis_pubsub.readers")
 
@@ -28,11 +28,15 @@ _RETRY_S = 1.0
 
 
 class LiveSubscriptions:
-    """Whose subscriptions are heard in this process, and by which managers."""
+    """Whose subscriptions are heard in this process, and for which managers.
+
+    Attributes:
+        following: By user, what has to be told of changes.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._managers: dict[str, set[SubscriptionManager]] = defaultdict(set)
+        self.following: dict[str, set[Following]] = defaultdict(set)
         self._changed: set[str] = set()
         self._task: asyncio.Task[None] | None = None
         self._may_log = Occasionally()
@@ -40,17 +44,17 @@ class LiveSubscriptions:
         engine.rounds.visits.append(self._visit)
         engine.closing.push_async_callback(self._close)
 
-    def follow(self, user: str, manager: SubscriptionManager) -> None:
-        """Tell this manager when the user's subscriptions change."""
-        self._managers[user].add(manager)
+    def follow(self, user: str, following: Following) -> None:
+        """Tell a manager's following when the user's subscriptions change."""
+        self.following[user].add(following)
 
-    def forget(self, user: str, manager: SubscriptionManager) -> None:
-        """Tell this manager nothing more of the user."""
-        managers = self._managers.get(user)
-        if managers is not None:
-            managers.discard(manager)
-            if not managers:
-                del self._managers[user]
+    def forget(self, user: str, following: Following) -> None:
+        """Tell it nothing more of the user."""
+        followers = self.following.get(user)
+        if followers is not None:
+            followers.discard(following)
+            if not followers:
+                del self.following[user]
 
     async def active_of(self, users: list[str]) -> dict[str, dict[str, Subscription]]:
         """The users' active subscriptions by channel name. One query."""
@@ -71,9 +75,9 @@ class LiveSubscriptions:
         for begin in range(0, len(wanted), USERS_PER_QUERY):
             active = await self.active_of(wanted[begin : begin + USERS_PER_QUERY])
             due = [
-                (user, manager.apply(user, subscriptions))
+                (user, following.apply(user, subscriptions))
                 for user, subscriptions in active.items()
-                for manager in list(self._managers.get(user, ()))
+                for following in list(self.following.get(user, ()))
             ]
             outcomes = await asyncio.gather(
                 *(applied for _, applied in due), return_exceptions=True
@@ -97,13 +101,13 @@ class LiveSubscriptions:
 
     def _heard(self, event: ControlEvent) -> None:
         if event.kind == "all":
-            self._changed.update(self._managers)
+            self._changed.update(self.following)
         elif event.kind == "subscriptions":
-            self._changed.update(user for user in event.users if user in self._managers)
+            self._changed.update(user for user in event.users if user in self.following)
         self._start()
 
     def _visit(self, is_due: Callable[[str], bool]) -> None:
-        self._changed.update(user for user in self._managers if is_due(user))
+        self._changed.update(user for user in self.following if is_due(user))
         self._start()
 
     def _start(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from ..auth.personal import Personal
@@ -13,18 +13,15 @@ from ..exceptions import PubSubError, ReaderExists
 from ..frames import Framing, payload_frame
 from ..hub.viewers import Viewer
 from ..models import Channel, Subscription
-from .base import Reader, Started
-from .catchup import checked_limit, hand_missed
-from .live import LiveSubscriptions
+from .base import Reader, Started, start_all
+from .catchup import checked_limit
+from .following import Following
 from .reader import Callback, ChannelReader, FrameReader
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
 
 logger = logging.getLogger("redis_pubsub.readers")
-
-
-MakeReader = Callable[[Subscription], Reader]
 
 
 class SubscriptionManager:
@@ -59,11 +56,8 @@ class SubscriptionManager:
         self._on_overflow = on_overflow
         self._has_borrowed = False
         self._is_closed = False
-        self._followed: dict[str, MakeReader] = {}
-        self._users: set[str] = set()
         self._starting: set[asyncio.Future[Any]] = set()
-        self._made: set[Reader] = set()
-        self._limits: dict[str, int | None] = {}
+        self._following = Following(self, self._begin)
 
     @property
     def closed(self) -> bool:
@@ -84,6 +78,11 @@ class SubscriptionManager:
             self._viewer.forget()
         for reader in self.readers.values():
             reader.forget_audiences()
+
+    @property
+    def engine(self) -> Engine | None:
+        """What serves this loop, if that was needed already; see `get_engine`."""
+        return self._engine
 
     async def get_engine(self) -> Engine:
         """What serves this loop, started now if nothing did."""
@@ -141,10 +140,7 @@ class SubscriptionManager:
             task.cancel()
         await self.clear()
         await self.wait_closed()
-        self._followed.clear()
-        for user in self._users:
-            self._live().forget(user, self)
-        self._users.clear()
+        self._following.stop()
         if self._has_borrowed and self._engine is not None:
             self._has_borrowed = False
             await return_engine(self._engine)
@@ -179,8 +175,8 @@ class SubscriptionManager:
                 reader.hold()
             return reader
 
-        self._limits[str(subscriber.pk)] = checked_limit(catch_up_limit)
-        return self._begin(self._follow(str(subscriber.pk), make))
+        limit = checked_limit(catch_up_limit)
+        return self._begin(self._following.follow(str(subscriber.pk), make, limit))
 
     def forward_all_subscriptions(
         self, ws: Any, subscriber: AbstractBaseUser, *, framing: Framing = payload_frame
@@ -189,19 +185,14 @@ class SubscriptionManager:
         `forward` does."""
 
         def make(subscription: Subscription) -> Reader:
-            name = subscription.channel.name
-            return FrameReader(
-                name, ws.write_frames, framing, subscription, self, _is_full(ws)
-            )
+            return self._framed(ws, subscription, framing)
 
-        return self._begin(self._follow(str(subscriber.pk), make))
+        return self._begin(self._following.follow(str(subscriber.pk), make))
 
     async def refresh(self, subscriber: AbstractBaseUser) -> None:
         """Make this manager's readers match a user's subscriptions now, rather than when
         the change has come round."""
-        await self.get_engine()
-        user = str(subscriber.pk)
-        await self.apply(user, (await self._live().active_of([user]))[user])
+        await self._following.refresh(str(subscriber.pk))
 
     def forward(
         self,
@@ -220,17 +211,9 @@ class SubscriptionManager:
             channels: Names, rows, or subscriptions.
             framing: Makes a frame of a message; by default a text frame with the payload.
         """
-        readers = []
-        for channel in channels:
-            subscription = channel if isinstance(channel, Subscription) else None
-            name = _name_of(channel)
-            readers.append(
-                FrameReader(
-                    name, ws.write_frames, framing, subscription, self, _is_full(ws)
-                )
-            )
+        readers = [self._framed(ws, channel, framing) for channel in channels]
         self.add(*readers)
-        return self._begin(self._start(readers))
+        return self._begin(start_all(readers))
 
     def listen_to_personal_channels(
         self,
@@ -266,13 +249,7 @@ class SubscriptionManager:
         """`listen_to_personal_channels` without a callback: straight to the socket, as
         `forward` does."""
         return self._begin(
-            self._personal(
-                user,
-                session_key,
-                lambda name: FrameReader(
-                    name, ws.write_frames, framing, None, self, _is_full(ws)
-                ),
-            )
+            self._personal(user, session_key, lambda name: self._framed(ws, name, framing))
         )
 
     async def _personal(
@@ -286,56 +263,23 @@ class SubscriptionManager:
         names = await personal.channels(user, session_key)
         readers = [make(name) for name in names if name not in self.readers]
         self.add(*readers)
-        return await self._start(readers)
+        return await start_all(readers)
+
+    def _framed(
+        self, ws: Any, channel: str | Channel | Subscription, framing: Framing
+    ) -> FrameReader:
+        """A reader that brings a channel straight to a socket."""
+        subscription = channel if isinstance(channel, Subscription) else None
+        # Whether a socket's client is behind, if it can say.
+        is_full: Callable[[], bool] | None = getattr(ws, "is_full", None)
+        name = _name_of(channel)
+        return FrameReader(name, ws.write_frames, framing, subscription, self, is_full)
 
     def _begin(self, coroutine: Coroutine[Any, Any, Any]) -> Started:
         task = asyncio.ensure_future(coroutine)
         self._starting.add(task)
         task.add_done_callback(self._starting.discard)
         return Started(task)
-
-    async def _start(self, readers: Iterable[Reader]) -> list[Reader]:
-        started = list(readers)
-        await asyncio.gather(*(reader.listen() for reader in started))
-        return started
-
-    async def _follow(self, user: str, make: MakeReader) -> list[Reader]:
-        await self.get_engine()
-        self._followed[user] = make
-        self._watch(user)
-        await self.apply(user, (await self._live().active_of([user]))[user])
-        readers = [
-            reader
-            for reader in self.readers.values()
-            if reader.subscription is not None
-            and str(reader.subscription.subscriber_id) == user
-        ]
-        # A change that came meanwhile may be what starts some of them.
-        await self._start(reader for reader in readers if reader in self._made)
-        for reader in readers:
-            if isinstance(reader, ChannelReader):
-                await reader.caught_up()
-        return readers
-
-    def _live(self) -> LiveSubscriptions:
-        assert self._engine is not None, "readers exist only with an engine"
-        live: LiveSubscriptions = self._engine.part(LiveSubscriptions)
-        return live
-
-    def _watch(self, user: str) -> None:
-        self._users.add(user)
-        self._live().follow(user, self)
-
-    def _unwatch(self, user: str) -> None:
-        """Hear no more of a user none of whose subscriptions is read."""
-        is_read = user in self._followed or any(
-            reader.subscription is not None
-            and str(reader.subscription.subscriber_id) == user
-            for reader in self.readers.values()
-        )
-        if user in self._users and not is_read:
-            self._users.discard(user)
-            self._live().forget(user, self)
 
     # -- what readers and the engine tell --------------------------------------------
 
@@ -344,71 +288,20 @@ class SubscriptionManager:
         if self._is_closed:
             # Stopped while the reader was starting.
             reader.stop()
-        elif reader.subscription is not None:
-            user = str(reader.subscription.subscriber_id)
-            self._watch(user)
-            if user not in self._followed:
-                # The row may have changed between being read and being watched.
-                self._live().look_again(user)
+        else:
+            self._following.listening(reader)
 
     def forget(self, reader: Reader) -> None:
         """A reader has ended."""
         if self.readers.get(reader.channel_name) is reader:
             del self.readers[reader.channel_name]
-        self._made.discard(reader)
-        subscription = reader.subscription
-        if subscription is not None:
-            self._unwatch(str(subscription.subscriber_id))
+        self._following.forget(reader)
 
     def overflowed(self, error: PubSubError) -> None:
         """A reader could not keep up."""
         logger.warning("%s%s", error, f" ({self.owner})" if self.owner else "")
         if self._on_overflow is not None:
             self._on_overflow(error)
-
-    async def apply(self, user: str, active: dict[str, Subscription]) -> None:
-        """Make the readers of a user match his active subscriptions (by channel name)."""
-        if self._is_closed:
-            return
-        for reader in list(self.readers.values()):
-            subscription = reader.subscription
-            if (
-                subscription is not None
-                and str(subscription.subscriber_id) == user
-                and reader.channel_name not in active
-            ):
-                subscription.active = False
-                await self.remove(reader)
-        make = self._followed.get(user)
-        if make is None or self._is_closed:
-            return
-        added = []
-        for name, subscription in active.items():
-            if name not in self.readers:
-                reader = make(subscription)
-                self.add(reader)
-                self._made.add(reader)
-                added.append(reader)
-        try:
-            await self._start(added)
-        finally:
-            self._catch_up(user, added)
-
-    def _catch_up(self, user: str, readers: list[Reader]) -> None:
-        """Hand over what was missed, beside everybody else's readers being started."""
-        held = [
-            each for each in readers if isinstance(each, ChannelReader) and each.is_held
-        ]
-        if held and self._engine is not None:
-            limit = self._limits.get(user)
-            most = self._engine.config.limits.catch_up_messages if limit is None else limit
-            self._begin(hand_missed(self._engine, held, most))
-
-
-def _is_full(ws: Any) -> Callable[[], bool] | None:
-    """Whether a socket's client is behind, if it can say."""
-    is_full: Callable[[], bool] | None = getattr(ws, "is_full", None)
-    return is_full
 
 
 def _name_of(channel: str | Channel | Subscription) -> str:

@@ -14,7 +14,7 @@ import functools
 import logging
 import random
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from msgspec import Raw, convert, to_builtins
@@ -25,9 +25,9 @@ from ..engine import Engine
 from ..exceptions import BrokerUnavailable, PayloadTooLarge, QueueFull
 from ..messages import Header, Message, Position, is_reserved
 from ..metrics import Gauge, Occasionally
-from ..receivers import LocalSocket, Receiver, checked
+from ..receivers import Receiver, checked
 from ..worker import Worker
-from .connections import Connection, Connections
+from .local_sockets import Sockets
 
 logger = logging.getLogger("redis_pubsub.receivers")
 
@@ -247,48 +247,6 @@ class _Name:
 
     def position_lost(self, channel: str) -> None:
         logger.warning("messages of %r may have been missed by its receivers", channel)
-
-
-class Sockets:
-    """See `redis_pubsub.receivers.LocalSockets`; usable from any thread."""
-
-    def __init__(self, engine: Engine, channel: str) -> None:
-        self._engine = engine
-        self._channel = channel
-
-    def _found(self) -> list[Connection]:
-        connections: Connections = self._engine.part(Connections)
-        ids = {each.connection_id for each in self._engine.hub.listeners(self._channel)}
-        found = (connections.get(id) for id in ids if id)
-        return [each for each in found if each is not None]
-
-    def __len__(self) -> int:
-        return len(self._found())
-
-    def __iter__(self) -> Iterator[LocalSocket]:
-        return iter([_Socket(self._engine, each) for each in self._found()])
-
-    def send(self, payload: Any) -> None:
-        raw = codec.encode(payload)
-        self._engine.loop.call_soon_threadsafe(self._send, raw)
-
-    def _send(self, raw: bytes) -> None:
-        for each in self._found():
-            each.send(raw)
-
-
-class _Socket:
-    """See `redis_pubsub.receivers.LocalSocket`."""
-
-    def __init__(self, engine: Engine, connection: Connection) -> None:
-        self._engine = engine
-        self._connection = connection
-        self.id = connection.id
-        self.user_id = connection.user_id
-
-    def send(self, payload: Any) -> None:
-        raw = codec.encode(payload)
-        self._engine.loop.call_soon_threadsafe(self._connection.send, raw)
 
 
 class _OnceConsumer(Consumer):

@@ -1,4 +1,4 @@
-"""One worker: takes jobs, runs them, says what became of them.
+"""One worker: takes jobs, has them run, says what became of them.
 
 A job is held by its worker as long as the worker says so every few seconds. Where a worker
 falls silent, another takes its jobs over; so a job runs once, and again only where a worker
@@ -11,18 +11,18 @@ import asyncio
 import logging
 import random
 import time
-import traceback
 import uuid
 from collections.abc import Iterable
 
-from ..broker.jobs import DEAD, DONE, LATER, End, Taken
-from ..consumers import Consumer, Job, by_name
+from ..broker.jobs import End, Taken
+from ..consumers import Consumer, by_name
 from ..db import Orm
 from ..engine import Engine
 from ..exceptions import BrokerUnavailable
-from ..messages import Message, Position, new_header, queue_channel
+from ..messages import queue_channel
 from ..metrics import Gauge, Occasionally
 from .ears import Ears
+from .running import Runner
 
 logger = logging.getLogger("redis_pubsub.worker")
 
@@ -31,7 +31,6 @@ POLL_S = 1.0
 _BEATS = 4
 """How often a worker says within ``takeover_s`` that it is alive."""
 _RETRY_S = (0.1, 2.0)
-_ERROR_CHARACTERS = 20_000
 _RETURN_S = 2.0
 
 
@@ -74,10 +73,10 @@ class Worker:
         self._running: dict[asyncio.Task[None], Taken] = {}
         self._awake = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._is_returning = False
         self.left = 0
         self._ears = Ears(engine.hub, map(queue_channel, self._queues), self._awake.set)
         self._tasks: list[asyncio.Task[None]] = []
+        self._runner = Runner(self.id, self._orm, self._options, engine.metrics)
         self._looked_for_silent_at = 0.0
         self._may_log = Occasionally()
         engine.gauges.add(
@@ -120,7 +119,7 @@ class Worker:
             len(self._running),
             self._options.stop_s,
         )
-        self._is_returning = True
+        self._runner.is_returning = True
         self.left = len(self._running)
         for task in list(self._running):
             task.cancel()
@@ -228,65 +227,9 @@ class Worker:
     # -- one job -------------------------------------------------------------------------
 
     async def _do(self, taken: Taken) -> None:
-        """Run a job; whatever becomes of it, the worker goes on."""
-        self._orm.adopt()
+        """Run a job and say what became of it; whatever that is, the worker goes on."""
         consumer = self._consumers[taken.queue]
-        message = taken.message or _unreadable(taken)
-        job = Job(message, taken.attempts + 1, self.id, self._orm)
-        try:
-            self._refuse(taken)
-            await consumer.run(job)
-        except _Hopeless as error:
-            logger.error("a job of %r is a dead letter: %s", taken.queue, error)
-            end = End(DEAD, taken.attempts, 0.0, str(error))
-        except BaseException as error:
-            if self._is_returning and isinstance(error, asyncio.CancelledError):
-                self._engine.metrics.count("jobs_returned")
-                end = End(LATER, taken.attempts)
-            elif isinstance(error, GeneratorExit):
-                raise
-            else:
-                # SystemExit too: a job that wants to exit must not take the worker along.
-                end = self._failed(consumer, taken, error)
-        else:
-            self._engine.metrics.count("jobs_done")
-            end = End(DONE)
-        if end.how == DEAD:
-            self._engine.metrics.count("jobs_dead")
-            await self._tell_dead(consumer, job, end.error)
-        await self._say(taken, end)
-
-    def _refuse(self, taken: Taken) -> None:
-        if taken.message is None:
-            raise _Hopeless("it cannot be read, or its signature is missing or wrong")
-        died = taken.deliveries - 1
-        if died >= self._options.crashes:
-            raise _Hopeless(f"{died} workers died while they ran it, or were cut off")
-        if died:
-            self._engine.metrics.count("jobs_taken_over")
-
-    def _failed(self, consumer: Consumer, taken: Taken, error: BaseException) -> End:
-        attempts = taken.attempts + 1
-        wait_s = consumer.retry.wait_s(attempts)
-        self._engine.metrics.count("jobs_failed")
-        logger.error(
-            "%s failed (attempt %d, %s)",
-            consumer.path,
-            attempts,
-            "now a dead letter" if wait_s is None else f"again in {wait_s:.1f} s",
-            exc_info=error,
-        )
-        if wait_s is not None:
-            return End(LATER, attempts, wait_s)
-        text = "".join(traceback.format_exception(error))
-        return End(DEAD, attempts, 0.0, text[-_ERROR_CHARACTERS:])
-
-    async def _tell_dead(self, consumer: Consumer, job: Job, error: str) -> None:
-        try:
-            await consumer.died(job, error)
-        except Exception:
-            self._engine.metrics.count("worker_errors")
-            logger.exception("%s could not be told of a dead letter", consumer.path)
+        await self._say(taken, await self._runner.run(taken, consumer))
 
     async def _say(self, taken: Taken, end: End) -> None:
         """Tell Redis, however long it takes to come back; the job is held meanwhile."""
@@ -298,16 +241,8 @@ class Worker:
                 return
             except BrokerUnavailable as error:
                 self._engine.metrics.count("worker_unavailable")
-                if self._is_returning:
+                if self._runner.is_returning:
                     logger.error("the end of a job could not be told: %s", error)
                     return
             await asyncio.sleep(retry_s * random.uniform(0.5, 1.5))
             retry_s = min(_RETRY_S[1], 2 * retry_s)
-
-
-class _Hopeless(Exception):
-    """A job that is not worth a further attempt."""
-
-
-def _unreadable(taken: Taken) -> Message:
-    return Message(queue_channel(taken.queue), new_header(), b"{}", Position("", 0))

@@ -150,7 +150,7 @@ async def play(config, steps):
     known = {str(person.user.pk): person.user for person in people}
     reread = lambda pks: {pk: known[pk] for pk in pks}  # noqa: E731
     sent = 0
-    mocked = mock.patch("redis_pubsub.audiences._active_users", reread)
+    mocked = mock.patch("redis_pubsub.audiences.rendering.active_users", reread)
     mocked.start()
     try:
         for step in steps:

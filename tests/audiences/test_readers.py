@@ -170,14 +170,14 @@ async def test_who_was_read_while_another_changed_is_shown_what_is_his(
 ):
     """A change of one user does not leave another one half known, who then gets nothing."""
     stranger = engine.hub.viewers.add(staff)
-    ask = engine.audiences._ask
+    ask = engine.audiences.renderer.ask
 
     def ask_meanwhile(*args):
         answer = ask(*args)
         engine.loop.call_soon_threadsafe(stranger.forget)
         return answer
 
-    monkeypatch.setattr(engine.audiences, "_ask", ask_meanwhile)
+    monkeypatch.setattr(engine.audiences.renderer, "ask", ask_meanwhile)
     await stored(Document.objects.create, channel=board, title="a")
     viewer = engine.hub.viewers.add(None, str(user.pk))
     stored_messages = await engine.hub.broker.read([Read("board", limit=9)])

@@ -8,7 +8,7 @@ import asyncio
 import pytest
 from asgiref.sync import sync_to_async
 
-from redis_pubsub.auth.methods import is_possible
+from redis_pubsub.auth.authenticator import is_possible
 from redis_pubsub.auth.tickets import aissue
 from redis_pubsub.auth.tokens import connection_token
 from redis_pubsub.web.clients import network_of

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from rest_framework_simplejwt import state
 from rest_framework_simplejwt.backends import TokenBackend
 
-from redis_pubsub.auth import AuthUnavailable, authjwt_method, methods
+from redis_pubsub.auth import AuthUnavailable, authjwt_method, methods, published_keys
 from redis_pubsub.auth.tokens import InvalidToken, connection_token, sign, verify
 from redis_pubsub.conf import get_config
 from tests.live.client import Live
@@ -74,9 +74,9 @@ def configure(monkeypatch):
         options = {"signing_key": signing, "verifying_key": verifying, **options}
         backend = TokenBackend(algorithm, **options)
         monkeypatch.setattr(state, "token_backend", backend)
-        monkeypatch.setattr(methods, "_published_keys", methods._PublishedKeys())
+        monkeypatch.setattr(methods, "published_keys", published_keys.PublishedKeys())
         # However long a test takes.
-        monkeypatch.setattr(methods, "_KEYS_HOLD_OFF_S", 3_600.0)
+        monkeypatch.setattr(published_keys, "HOLD_OFF_S", 3_600.0)
         return backend
 
     return configure
@@ -310,7 +310,7 @@ def test_published_keys_rotate(configure, user, key_server):
 
     key_server.keys = {"newest": "RSA2"}
     backend.jwks_client.cooldown_duration = 0
-    methods._published_keys._fetched_at = float("-inf")
+    methods.published_keys._fetched_at = float("-inf")
     newest = signed(user, "RS256", KEYS["RSA2"][0], headers={"kid": "newest"})
     assert authjwt_method(newest) == user
     assert authjwt_method(old) is None
@@ -356,7 +356,7 @@ def test_a_key_server_that_is_down_is_not_a_bad_token(configure, user, key_serve
     assert key_server.asked == 1
 
     key_server.is_down = False
-    methods._published_keys._failed_at = float("-inf")
+    methods.published_keys._failed_at = float("-inf")
     assert authjwt_method(token) == user
     key_server.is_down = True
     assert authjwt_method(token) == user
@@ -370,7 +370,7 @@ def test_made_up_keys_do_not_keep_known_ones_out(configure, user, key_server):
     good = signed(user, "RS256", KEYS["RSA"][0], headers={"kid": "a"})
     assert authjwt_method(good) == user
     backend.jwks_client.cooldown_duration = 0
-    methods._published_keys._fetched_at = float("-inf")
+    methods.published_keys._fetched_at = float("-inf")
     key_server.is_down = True
 
     for _ in range(5):

@@ -24,8 +24,8 @@ from redis_pubsub.contrib.events import (
     EventSocketHandler,
     event,
 )
+from redis_pubsub.contrib.events.addresses import everywhere
 from redis_pubsub.contrib.events.connection import Ear
-from redis_pubsub.contrib.events.emitting import everywhere
 from redis_pubsub.contrib.websockets import setup, websocket
 from redis_pubsub.exceptions import BrokerUnavailable, HandlerConfigError
 from redis_pubsub.frames import payload_frame

@@ -14,7 +14,7 @@ from aiohttp import WebSocketError, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpRequestParser
 
-from redis_pubsub.auth.methods import is_possible
+from redis_pubsub.auth.authenticator import is_possible
 from redis_pubsub.auth.origin import is_origin_allowed, origin_of_page, plain_origin
 from redis_pubsub.auth.tickets import is_ticket
 from redis_pubsub.auth.tokens import InvalidToken, expiry_of, verify

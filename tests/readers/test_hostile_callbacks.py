@@ -107,7 +107,7 @@ async def test_readers_that_end_leave_nothing_behind(engine, subscription):
         (await reader.listen()).cancel()
         await asyncio.sleep(0)
 
-    assert engine.part(LiveSubscriptions)._managers == {}
+    assert engine.part(LiveSubscriptions).following == {}
 
 
 async def test_a_client_cannot_name_the_control_channel(engine):

@@ -36,7 +36,7 @@ def deafen(rights, redis_client, until, monkeypatch):
     connection was cut and cannot be made anew."""
     broker = rights.engine.hub.broker
     allowed = asyncio.Event()
-    serve = broker._serve
+    serve = broker.subscriber.serve
 
     async def later(connection, sink):
         await allowed.wait()
@@ -46,7 +46,7 @@ def deafen(rights, redis_client, until, monkeypatch):
         await until(lambda: rights.engine.hub.is_heard(CONTROL_CHANNEL))
         feed = rights.engine.hub._feeds[CONTROL_CHANNEL]
         await until(lambda: feed.position or feed.read_top)
-        monkeypatch.setattr(broker, "_serve", later)
+        monkeypatch.setattr(broker.subscriber, "serve", later)
         for each in await redis_client.client_list(_type="pubsub"):
             await redis_client.client_kill_filter(_id=each["id"])
         await until(lambda: not broker.is_connected)

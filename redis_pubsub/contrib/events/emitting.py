@@ -1,55 +1,22 @@
-"""Where emitted events travel: reserved channels, per path, parameters, user, connection.
+"""Sending an event: what it is on the wire, and when it goes.
 
-A process hears only those that its own sockets need. The payload is the very text of the
-frame, so that a process makes one frame of it and every socket costs one write.
+The payload is the very text of the frame, so that a process makes one frame of it and every
+socket costs one write.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import Awaitable, Generator, Mapping
+from collections.abc import Awaitable, Generator
 from typing import Any
-from urllib.parse import urlencode
 
 from ... import codec
 from ...conf import get_config
-from ...messages import Draft, new_header, reserved_channel
+from ...messages import Draft, new_header
 from ...models.snapshots import encode_lazy
 from ...publishing import transactions
 from ...publishing.sending import asend
 from .words import as_data
-
-_LONGEST = 200
-"""Characters of an address that are kept as they are: parts of it are the client's."""
-
-
-def everywhere(path: str) -> str:
-    """The channel of all sockets of a path."""
-    return _channel(path, "*", "")
-
-
-def of_parameters(path: str, params: Mapping[str, str]) -> str:
-    """The channel of those with these parameters."""
-    return _channel(path, "?", urlencode(sorted(params.items())))
-
-
-def of_user(path: str, user_id: str) -> str:
-    """The channel of those of one user."""
-    return _channel(path, "@", user_id)
-
-
-def of_client(path: str, client: str) -> str:
-    """The channel of one connection."""
-    return _channel(path, "#", client)
-
-
-def _channel(path: str, kind: str, whose: str) -> str:
-    # No path and no parameter has a zero byte in it: two addresses never share a name.
-    name = f"event:{kind}{path}\0{whose}"
-    if len(name) > _LONGEST:
-        name = f"event:{kind}{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()}"
-    return reserved_channel(name)
 
 
 def event_payload(event: str, data: Any) -> bytes:

@@ -16,9 +16,10 @@ from ...engine import Engine
 from ...exceptions import HandlerConfigError
 from ...web.keys import ENGINE
 from ..websockets.handlers import Route
-from . import emitting
+from .addresses import channel_for, channels_of
 from .connection import EventConnection
 from .dispatch import Dispatcher
+from .emitting import emit
 from .lifetime import Lifetime
 from .registry import EventHandler, EventModule, call, serving
 from .words import Deny, check_event
@@ -206,8 +207,14 @@ class EventSocket(Route):
                 parameters; data that is not JSON-able.
             PayloadTooLarge: Over ``limits["message_bytes"]``.
         """
-        return emitting.emit(
-            self._addressed(params, user, client, everywhere),
+        is_named = params is not None or user is not None or client or everywhere
+        if not is_named and "{" in self.path:
+            params = self._served().params
+        channel = channel_for(
+            self.path, params=params, user=user, client=client, is_for_all=everywhere
+        )
+        return emit(
+            channel,
             check_event(event),
             data,
             exclude=exclude,
@@ -215,31 +222,15 @@ class EventSocket(Route):
             strict=strict,
         )
 
-    def _addressed(
-        self, params: Mapping[str, Any] | None, user: Any, client: str, everywhere: bool
-    ) -> str:
-        if (params is not None) + (user is not None) + bool(client) + everywhere > 1:
-            raise TypeError("emit() takes one of params, user, client and everywhere")
-        if user is not None:
-            pk = getattr(user, "pk", user)
-            if pk is None or pk == "":
-                raise ValueError(f"{user!r} is nobody: only who is logged in is a user")
-            return emitting.of_user(self.path, str(pk))
-        if client:
-            return emitting.of_client(self.path, client)
-        if everywhere or "{" not in self.path:
-            return emitting.everywhere(self.path)
-        if params is None:
-            connection = serving.get()
-            if connection is None or connection.endpoint is not self:
-                raise TypeError(
-                    f"whom of {self.path} is this for? Outside its handlers name "
-                    "params={…}, user=, client=, or everywhere=True"
-                )
-            params = connection.params
-        return emitting.of_parameters(
-            self.path, {name: str(value) for name, value in params.items()}
-        )
+    def _served(self) -> EventConnection:
+        """The connection whose handler runs."""
+        connection = serving.get()
+        if connection is None or connection.endpoint is not self:
+            raise TypeError(
+                f"whom of {self.path} is this for? Outside its handlers name "
+                "params={…}, user=, client=, or everywhere=True"
+            )
+        return connection
 
     # -- serving one client --------------------------------------------------------------
 
@@ -299,12 +290,10 @@ class EventSocket(Route):
 
     def addresses(self, connection: EventConnection) -> list[str]:
         """The channels that speak to one connection."""
-        channels = [
-            emitting.everywhere(self.path),
-            emitting.of_client(self.path, connection.id),
-        ]
-        if connection.params:
-            channels.append(emitting.of_parameters(self.path, connection.params))
-        if connection.user is not None:
-            channels.append(emitting.of_user(self.path, str(connection.user.pk)))
-        return channels
+        user = connection.user
+        return channels_of(
+            self.path,
+            client=connection.id,
+            params=connection.params,
+            user_id="" if user is None else str(user.pk),
+        )

@@ -6,13 +6,11 @@ import asyncio
 import json
 import logging
 import uuid
-from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http_websocket import WS_CLOSED_MESSAGE
 
 from ...codes import Disconnects
 from ...frames import BINARY, TEXT, cut_reason, frame
@@ -22,6 +20,7 @@ from ...readers.delivery import on_loop
 from ...web.guard import pace_of_handlers
 from ...web.guarded import GuardedSocket
 from ...web.outlet import Outlet
+from .inbox import Inbox
 
 logger = logging.getLogger("redis_pubsub.websockets")
 
@@ -69,11 +68,7 @@ class HandlerSocket(GuardedSocket):
         self._limits = limits
         self._outlet: Outlet | None = None
         self._head: AbstractStreamWriter | None = None
-        # Made with the first message: most sockets only listen.
-        self._inbox: deque[WSMessage] | None = None
-        self._inbox_bytes = 0
-        self._receiver: asyncio.Future[None] | None = None
-        self._is_over = False
+        self._inbox = Inbox(limits)
         # The code of our own close frame, and of the client's (1006: it sent none); 0 as
         # long as there was none.
         self.closed_with = 0
@@ -247,36 +242,17 @@ class HandlerSocket(GuardedSocket):
                 message = await super().receive()
                 if message.type in _ENDS:
                     break
-                self._keep(message)
+                if self.is_closing:
+                    # It was told to go, and only its answer is waited for: its rights have
+                    # ended.
+                    continue
+                if not self._inbox.put(message):
+                    self._metrics.count("unread_disconnects")
+                    self.abandon(WSCloseCode.POLICY_VIOLATION, "the server does not read")
         finally:
-            self._is_over = True
             if self._outlet is not None:
                 self._outlet.shut()
-            self._wake()
-
-    def _keep(self, message: WSMessage) -> None:
-        if self.is_closing:
-            # It was told to go, and only its answer is waited for: its rights have ended.
-            return
-        if self._inbox is None:
-            self._inbox = deque()
-        self._inbox.append(message)
-        self._inbox_bytes += len(message.data) if message.data else 0
-        if (
-            len(self._inbox) > self._limits.receive_messages
-            # One message may be as large as the client's limit is.
-            or (len(self._inbox) > 1 and self._inbox_bytes > self._limits.receive_bytes)
-        ):
-            self._metrics.count("unread_disconnects")
-            self._inbox.clear()
-            self._inbox_bytes = 0
-            self.abandon(WSCloseCode.POLICY_VIOLATION, "the server does not read")
-            return
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._receiver is not None and not self._receiver.done():
-            self._receiver.set_result(None)
+            self._inbox.end()
 
     async def receive(self, timeout: float | None = None) -> WSMessage:
         """The next message; ``CLOSED`` once the client is gone.
@@ -285,24 +261,8 @@ class HandlerSocket(GuardedSocket):
             RuntimeError: Somebody receives already: a callback must not.
             TimeoutError: Nothing came in time.
         """
-        if self._receiver is not None:
-            raise RuntimeError(
-                "this socket is being received from already; only the handler receives, "
-                "a callback must not"
-            )
-        if not self._inbox and not self._is_over:
-            assert self._loop is not None, "set by prepare()"
-            self._receiver = self._loop.create_future()
-            try:
-                async with asyncio.timeout(timeout):
-                    await self._receiver
-            finally:
-                self._receiver = None
-        if not self._inbox:
-            return WS_CLOSED_MESSAGE
-        message = self._inbox.popleft()
-        self._inbox_bytes -= len(message.data) if message.data else 0
-        return message
+        assert self._loop is not None, "set by prepare()"
+        return await self._inbox.take(timeout)
 
 
 class _Mute:

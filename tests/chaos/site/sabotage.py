@@ -53,9 +53,9 @@ def _no_repair() -> None:
 
 
 def _no_generation() -> None:
-    from redis_pubsub.broker.commands import Commands
+    from redis_pubsub.broker.replication import Replication
 
-    Commands.read_replication = lambda self, info: None  # type: ignore[method-assign]
+    Replication.read = lambda self, info: None  # type: ignore[method-assign]
 
 
 def _no_lock() -> None:
