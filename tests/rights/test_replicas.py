@@ -8,7 +8,7 @@ import pytest
 from django.contrib.auth.models import Group
 from django.utils.functional import SimpleLazyObject
 
-from redis_pubsub.audiences import _active_users
+from redis_pubsub.audiences.rendering import active_users
 from redis_pubsub.auth.authorize import _rows
 from redis_pubsub.auth.personal import PersonalChannels, _groups_by_user
 from redis_pubsub.conf import get_config
@@ -88,7 +88,7 @@ def test_a_subscription_that_is_new_can_be_ended(subscription, user, other_user,
 
 def test_audiences_are_asked_for_users_as_they_were_committed(user, replica):
     """What they may see has just changed, or they would not be asked for again."""
-    assert list(_active_users([str(user.pk)])) == [str(user.pk)]
+    assert list(active_users([str(user.pk)])) == [str(user.pk)]
 
 
 def test_what_was_read_from_a_replica_is_published_with_what_is_written(user, replica):
