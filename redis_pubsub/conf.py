@@ -42,7 +42,12 @@ MODEL_CHANNEL = ChannelOptions(
 @dataclass(frozen=True)
 class Config:
     """The setting, with its defaults. The keys are described in
-    docs/reference/settings.rst."""
+    docs/reference/settings.rst.
+
+    Attributes:
+        channel_options: What holds for a channel that carries any values, by its name.
+        model_channel_options: The same for one that carries models: a history by default.
+    """
 
     url: str = "redis://localhost:6379/0"
     prefix: str = "pubsub"
@@ -71,13 +76,14 @@ class Config:
     health_options: HealthOptions = field(default_factory=HealthOptions)
     channel_rules: ChannelRules = field(default_factory=lambda: ChannelRules({}))
 
-    def channel_options(self, channel: str) -> ChannelOptions:
-        """What holds for a channel that carries any values."""
-        return self.channel_rules(channel)
+    channel_options: Callable[[str], ChannelOptions] = field(init=False)
+    model_channel_options: Callable[[str], ChannelOptions] = field(init=False)
 
-    def model_channel_options(self, channel: str) -> ChannelOptions:
-        """What holds for a channel that carries models: a history by default."""
-        return self.channel_rules(channel, MODEL_CHANNEL)
+    def __post_init__(self) -> None:
+        plain = self.channel_rules.beside(ChannelOptions())
+        modelled = self.channel_rules.beside(MODEL_CHANNEL)
+        object.__setattr__(self, "channel_options", plain)
+        object.__setattr__(self, "model_channel_options", modelled)
 
     def plain_channel_options(self, channel: str) -> tuple[ChannelOptions, bool]:
         """What holds for a plain value on a channel.
@@ -104,7 +110,7 @@ class Config:
 
 
 _DERIVED = frozenset(("channel_rules", "live_options", "health_options"))
-KEYS = frozenset(f.name for f in fields(Config)) - _DERIVED | set(ADDRESS_KEYS)
+KEYS = frozenset(f.name for f in fields(Config) if f.init) - _DERIVED | set(ADDRESS_KEYS)
 _LISTS = frozenset(
     ("tokenauth_method", "allowed_origins", "trusted_proxies", "publishable_models")
 )

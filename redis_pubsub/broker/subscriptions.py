@@ -24,6 +24,7 @@ class Subscriptions:
         self._channel_key = channel_key
         self.channels: dict[bytes, str] = {}
         self._confirmed: dict[str, asyncio.Future[None]] = {}
+        self._heard: asyncio.Future[None] | None = None
         # A confirmation belongs to the oldest request of its channel, so that one that
         # was answered before a later UNSUBSCRIBE does not pass for the newest.
         self._unanswered: Counter[bytes] = Counter()
@@ -72,6 +73,9 @@ class Subscriptions:
         if confirmed.done():
             return channel
         confirmed.set_result(None)
+        # All that are confirmed share one future.
+        self._heard = self._heard or confirmed
+        self._confirmed[channel] = self._heard
         return None
 
     def lost(self) -> None:

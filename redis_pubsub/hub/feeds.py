@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..broker import History
@@ -25,13 +25,52 @@ WRITES_PER_TURN = 256
 """After so many writes a flush lets the loop serve others."""
 
 
+_NO_OFFSETS: dict[Listener, int] = {}
+"""Shared by all who need none; never written to."""
+
+
 class Feed:
-    """One channel as this process hears it."""
+    """One channel as this process hears it.
+
+    With slots, and nothing of its own before it is needed: where each user has a channel,
+    there are as many of these as sockets.
+    """
+
+    __slots__ = (
+        "_viewers",
+        "arrived",
+        "changes",
+        "channel",
+        "forgetting",
+        "groups",
+        "held",
+        "held_bytes",
+        "holds",
+        "in_lane",
+        "is_flushing",
+        "is_strict",
+        "is_torn",
+        "keeps_newest",
+        "lane",
+        "leaving",
+        "log",
+        "logs",
+        "looked_arrived",
+        "looked_at",
+        "newest",
+        "onlookers",
+        "pending",
+        "position",
+        "read_at",
+        "read_top",
+        "reading",
+        "subscribed",
+    )
 
     def __init__(self, channel: str) -> None:
         self.channel = channel
         self.groups: dict[Framing | None, Group] = {}
-        self.onlookers: list[Onlooker] = []
+        self.onlookers: Sequence[Onlooker] = ()
         self.pending: list[Message] = []
         self.arrived = 0
         # Messages that each audience sees differently are rendered before they are pending.
@@ -61,7 +100,8 @@ class Feed:
         self.read_at = 0.0
         self.is_flushing = False
         self.leaving: asyncio.TimerHandle | None = None
-        self.subscribed: asyncio.Task[None] | None = None
+        # Done once the broker has confirmed the channel.
+        self.subscribed: asyncio.Future[None] | None = None
 
     def add(self, listener: Listener, *, after: int = 0) -> None:
         """Feed a listener what arrives from now on, and of that nothing up to an offset."""
@@ -104,6 +144,18 @@ class Group:
     kept until somebody joins or leaves.
     """
 
+    __slots__ = (
+        "_after",
+        "_changes",
+        "_joined_at",
+        "_listeners",
+        "_newest",
+        "_parts",
+        "_parts_of",
+        "_takers",
+        "framing",
+    )
+
     def __init__(self, framing: Framing | None) -> None:
         self.framing = framing
         # The value is the sequence number of the first message that the listener may
@@ -111,9 +163,9 @@ class Group:
         self._joined_at: dict[Listener, int] = {}
         self._newest = 0
         # Offsets that some were told of before they arrived here.
-        self._after: dict[Listener, int] = {}
+        self._after = _NO_OFFSETS
         self._takers: list[Callable[[Any], None]] | None = None
-        self._listeners: list[Listener] = []
+        self._listeners: Sequence[Listener] = ()
         self._changes = 0
         # Listeners by audience, for one kind of message, as of some change of viewers.
         self._parts: Parts | None = None
@@ -128,19 +180,21 @@ class Group:
     def add(self, listener: Listener, arrived: int, after: int = 0) -> None:
         self._joined_at[listener] = self._newest = arrived
         if after:
+            if self._after is _NO_OFFSETS:
+                self._after = {}
             self._after[listener] = after
         self._takers = None
-        self._listeners = []
+        self._listeners = ()
         self._parts = None
 
     def discard(self, listener: Listener) -> bool:
         """Whether the listener was there."""
         if self._joined_at.pop(listener, None) is None:
             return False
-        self._after.pop(listener, None)
+        self._forget([listener])
         # Not kept until the next message: it may be long in coming.
         self._takers = None
-        self._listeners = []
+        self._listeners = ()
         self._parts = None
         self._changes += 1
         return True
@@ -148,7 +202,7 @@ class Group:
     def renew(self) -> None:
         """Look up anew how each listener takes messages."""
         self._takers = None
-        self._listeners = []
+        self._listeners = ()
 
     def give_at_once(self, messages: list[Message], first: int, metrics: Metrics) -> bool:
         """What `give` does, where the listeners are few and all get everything: the case
@@ -215,7 +269,7 @@ class Group:
                 yield
 
     def _give_parts(
-        self, batch: _Batch, listeners: list[Listener], metrics: Metrics
+        self, batch: _Batch, listeners: Sequence[Listener], metrics: Metrics
     ) -> Generator[None, None, None]:
         for count, listener in enumerate(listeners, 1):
             joined_at = self._joined_at.get(listener)
@@ -294,8 +348,12 @@ class Group:
 
     def _forget_offsets(self, given: int) -> None:
         """Those told of offsets up to ``given`` need no special care any more."""
-        for listener in [each for each, after in self._after.items() if after <= given]:
-            del self._after[listener]
+        self._forget([each for each, after in self._after.items() if after <= given])
+
+    def _forget(self, listeners: Iterable[Listener]) -> None:
+        if self._after:
+            for listener in listeners:
+                self._after.pop(listener, None)
 
 
 class _Batch:

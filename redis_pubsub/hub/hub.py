@@ -65,6 +65,9 @@ class Hub:
         self.metrics = metrics
         self._feeds: dict[str, Feed] = {}
         self._loop = asyncio.get_running_loop()
+        # Of all feeds that are heard: a task that is over is half a kilobyte.
+        self._confirmed = self._loop.create_future()
+        self._confirmed.set_result(None)
         self._leaves: set[asyncio.Task[None]] = set()
         self._may_log = Occasionally()
         self.taps = Taps(metrics)
@@ -224,13 +227,13 @@ class Hub:
             feed = self._feeds[channel] = Feed(channel)
             self._lanes.open(feed)
             found = [watch(channel) for watch in self.watchers]
-            feed.onlookers = [each for each in found if each is not None]
+            feed.onlookers = tuple(each for each in found if each is not None)
         if feed.leaving is not None:
             feed.leaving.cancel()
             feed.leaving = None
         return feed
 
-    def ask_for(self, feed: Feed) -> asyncio.Task[None]:
+    def ask_for(self, feed: Feed) -> asyncio.Future[None]:
         """Ask the broker to deliver a channel, once for all who want it."""
         if feed.subscribed is None or _has_failed(feed.subscribed):
             feed.subscribed = asyncio.create_task(self._subscribe(feed))
@@ -255,6 +258,7 @@ class Hub:
 
     async def _subscribe(self, feed: Feed) -> None:
         await self.broker.subscribe(feed.channel)
+        feed.subscribed = self._confirmed
         self._continuity.learn(feed)
 
     def leave(self, channel: str, listener: Listener) -> None:
@@ -315,7 +319,7 @@ class Hub:
             self._continuity.resubscribed(feed)
 
 
-def _has_failed(subscribed: asyncio.Task[None]) -> bool:
+def _has_failed(subscribed: asyncio.Future[None]) -> bool:
     if not subscribed.done():
         return False
     return subscribed.cancelled() or subscribed.exception() is not None

@@ -7,7 +7,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 CHANNEL_NAME_MAX = 255
 """Characters in a channel's name: the width of ``Channel.name``."""
@@ -53,10 +55,6 @@ class ChannelOptions:
     audience: bool = False
     models: tuple[str, ...] = ()
 
-    def __hash__(self) -> int:
-        # There are a handful of them, and they are keys of what is asked most often.
-        return hash((self.history_size, self.history_ttl_s, self.subscribe))
-
     @property
     def has_history(self) -> bool:
         return self.history_size > 0
@@ -69,6 +67,11 @@ class ChannelOptions:
 
 _CHANNELS_REMEMBERED = 4_096
 CHANNEL_OPTION_NAMES = frozenset(f.name for f in fields(ChannelOptions))
+
+
+def _remembered(find: Callable[[str], T]) -> Callable[[str], T]:
+    """Answers of the last few thousand channels are kept."""
+    return lru_cache(_CHANNELS_REMEMBERED)(find)
 
 
 class ChannelRules:
@@ -89,31 +92,28 @@ class ChannelRules:
         self._patterns = [
             (re.compile(fnmatch.translate(pattern)).match, pattern) for pattern in patterns
         ]
-        self._made: dict[tuple[str, ChannelOptions], ChannelOptions] = {}
-        # Asked several times for each channel of each connection that comes.
-        self._known: Callable[[str], str] = lru_cache(_CHANNELS_REMEMBERED)(self._find)
-        for pattern in rules:
-            self._options(pattern, ChannelOptions())
-
-    def pattern_of(self, channel: str) -> str:
+        # Of each channel of each connection that comes something is asked several times.
+        self.pattern_of: Callable[[str], str] = _remembered(self._find)
         """The rule that speaks of a channel; ``""`` if none does."""
-        return channel if channel in self._rules else self._known(channel)
 
     def _find(self, channel: str) -> str:
+        if channel in self._rules:
+            return channel
         return next(
             (pattern for matches, pattern in self._patterns if matches(channel)), ""
         )
 
-    def __call__(
-        self, channel: str, default: ChannelOptions = ChannelOptions()
-    ) -> ChannelOptions:
-        """The options of a channel."""
-        pattern = self.pattern_of(channel)
-        return self._options(pattern, default) if pattern else default
+    def beside(self, default: ChannelOptions) -> Callable[[str], ChannelOptions]:
+        """What says the options of a channel.
 
-    def _options(self, pattern: str, default: ChannelOptions) -> ChannelOptions:
-        made = self._made.get((pattern, default))
-        if made is None:
-            made = replace(default, **self._rules[pattern])
-            self._made[pattern, default] = made
-        return made
+        Args:
+            default: What holds where no rule says otherwise.
+
+        Raises:
+            TypeError: A rule has an option that there is none of.
+        """
+        made = {
+            pattern: replace(default, **values) for pattern, values in self._rules.items()
+        }
+        made[""] = default
+        return _remembered(lambda channel: made[self.pattern_of(channel)])

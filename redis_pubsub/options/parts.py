@@ -127,7 +127,9 @@ class BrokerOptions:
     url: str = "redis://localhost:6379/0"
     prefix: str = "pubsub"
     envelope_key: str = ""
-    channel_options: Callable[[str], ChannelOptions] = field(default=ChannelRules({}))
+    channel_options: Callable[[str], ChannelOptions] = field(
+        default=ChannelRules({}).beside(ChannelOptions())
+    )
     connect_timeout_s: float = 2.0
     command_timeout_s: float = 2.0
     subscribe_timeout_s: float = 5.0

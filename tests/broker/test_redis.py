@@ -9,8 +9,7 @@ from types import SimpleNamespace
 import pytest
 import redis.asyncio
 
-from redis_pubsub.broker import Read, open_blocking, open_broker
-from redis_pubsub.broker import redis as brokers
+from redis_pubsub.broker import Read, open_blocking, open_broker, subscriber
 from redis_pubsub.messages import Draft, new_header
 from redis_pubsub.metrics import Metrics
 from redis_pubsub.options import BrokerOptions
@@ -182,7 +181,7 @@ async def test_a_connection_that_ends_at_once_is_made_anew_ever_more_slowly(
         longest.append(most)
         return 0
 
-    monkeypatch.setattr(brokers, "random", SimpleNamespace(uniform=uniform))
+    monkeypatch.setattr(subscriber, "random", SimpleNamespace(uniform=uniform))
     broker = open_broker(BrokerOptions(url=own_server.url, prefix=prefix), Metrics())
     await broker.start(Inbox())
 
@@ -204,7 +203,7 @@ async def test_closing_ends_although_the_client_swallows_a_cancellation(
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
 
-    monkeypatch.setattr(brokers, "connect", swallow)
+    monkeypatch.setattr(subscriber, "connect", swallow)
     broker = open_broker(options, Metrics())
     await broker.start(Inbox())
     await connecting.wait()
@@ -212,5 +211,5 @@ async def test_closing_ends_although_the_client_swallows_a_cancellation(
     closing = asyncio.ensure_future(broker.close())
     _, late = await asyncio.wait([closing], timeout=5)
     if late:
-        broker._task.cancel()
+        broker.subscriber._task.cancel()
     assert not late
