@@ -16,6 +16,7 @@ from aiohttp import WSCloseCode
 from ..codes import Code, Disconnects
 from ..engine import ControlEvent, Engine
 from ..metrics import Gauge
+from .by_user import ByUser
 from .outlet import Outlet
 from .stalls import Stalls
 
@@ -104,7 +105,7 @@ class Connections:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._open: set[Connection] = set()
-        self._users: dict[str, set[Connection]] = {}
+        self._users: ByUser[Connection] = ByUser()
         self._by_id: dict[str, Connection] = {}
         self._kinds: Counter[str] = Counter()
         self._is_draining = False
@@ -145,18 +146,14 @@ class Connections:
     def identified(self, connection: Connection) -> None:
         """It is known by now whose a connection is."""
         if connection.user_id and connection in self._open:
-            self._users.setdefault(connection.user_id, set()).add(connection)
+            self._users.add(connection.user_id, connection)
 
     def discard(self, connection: Connection) -> None:
         if connection in self._open:
             self._open.discard(connection)
             self._by_id.pop(connection.id, None)
             self._kinds[connection.kind] -= 1
-            mine = self._users.get(connection.user_id)
-            if mine is not None:
-                mine.discard(connection)
-                if not mine:
-                    del self._users[connection.user_id]
+            self._users.discard(connection.user_id, connection)
 
     def __contains__(self, connection: object) -> bool:
         return connection in self._open
@@ -168,7 +165,7 @@ class Connections:
 
     def of_user(self, user: str) -> list[Connection]:
         """The connections of a user, by primary key as text."""
-        return list(self._users.get(user, ()))
+        return self._users.of(user)
 
     def _stalled(self, connection: Connection) -> None:
         self._engine.metrics.count("stalled_disconnects")
@@ -222,7 +219,7 @@ class Connections:
     def _among(self, users: frozenset[str], event: ControlEvent) -> list[Connection]:
         """Where to look for what is to end."""
         if users and not event.client:
-            return [each for user in users for each in self._users.get(user, ())]
+            return [each for user in users for each in self._users.of(user)]
         return list(self._open)
 
     async def drain(self, timeout_s: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import WebSocketError, web
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..metrics import Metrics
+
+
+_NO_MESSAGES: deque[Any] = deque(maxlen=0)
 
 
 class GuardedSocket(web.WebSocketResponse):
@@ -53,6 +57,10 @@ class GuardedSocket(web.WebSocketResponse):
         assert connection._payload_parser is not None, "set by aiohttp"
         guard = Guard(connection._payload_parser, self, self._pace)
         connection._payload_parser = guard
+        # Nothing of HTTP comes on this connection any more; what reads it, and the queue of
+        # its requests, are a kilobyte and a half of each idle socket.
+        connection._parser = None
+        connection._messages = _NO_MESSAGES
         if early and guard.feed_data(early)[0]:
             connection.close()
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from redis_pubsub import apublish
-from redis_pubsub.broker import redis as brokers
+from redis_pubsub.broker import subscriber
 from redis_pubsub.exceptions import (
     NoCallback,
     ReaderTooSlow,
@@ -363,7 +363,7 @@ async def test_a_lost_connection_shows_and_heals(
     import redis.asyncio
 
     # Away for long enough to be seen.
-    monkeypatch.setattr(brokers, "random", SimpleNamespace(uniform=max))
+    monkeypatch.setattr(subscriber, "random", SimpleNamespace(uniform=max))
     lost = []
     heard = Heard()
     reader = subscription.get_reader(manager).callback(heard)

@@ -328,3 +328,18 @@ async def test_a_slow_reader_that_goes_on_reading_is_not_stalled(
 
     assert served.engine.metrics["stalled_disconnects"] == 0
     client.close()
+
+
+@websocket("/kept")
+async def kept(ws, params):
+    protocol = ws._transport.get_protocol()
+    async for _ in ws:
+        await ws.send_json([protocol._parser is None, protocol._messages.maxlen])
+
+
+async def test_an_open_socket_keeps_nothing_of_http(serve):
+    """aiohttp's parser and queue of requests are a kilobyte and a half of each."""
+    ws = await (await serve(kept)).connect("/kept/")
+    await ws.send_str("what is there?")
+
+    assert await ws.receive_json(timeout=5) == [True, 0]

@@ -10,6 +10,7 @@ from ... import __version__
 from ...auth import Authorizer, Standing
 from ...codes import Code
 from ...engine import ControlEvent, Engine
+from ...web.by_user import ByUser
 from ...web.connections import Connections
 from ...web.handshake import Gatekeeper
 from ...web.rechecks import Rechecks
@@ -53,7 +54,7 @@ class LiveServer:
         self.procedures: dict[str, Procedure] = {}
         self._open: Connections = engine.part(Connections)
         self._connections: dict[str, Connection] = {}
-        self._users: dict[str, set[Connection]] = {}
+        self._users: ByUser[Connection] = ByUser()
         self.rechecks: Rechecks = engine.part(Rechecks)
         self._review = Review(self)
         self.rechecks.follow = self._review.regrant
@@ -86,17 +87,13 @@ class LiveServer:
 
     def connected(self, connection: Connection) -> None:
         """A connection was let in."""
-        self._users.setdefault(connection.user_id, set()).add(connection)
+        self._users.add(connection.user_id, connection)
 
     def remove(self, connection: Connection) -> bool:
         """Forget a connection; whether it was known."""
         if self._connections.pop(connection.id, None) is None:
             return False
-        mine = self._users.get(connection.user_id)
-        if mine is not None:
-            mine.discard(connection)
-            if not mine:
-                del self._users[connection.user_id]
+        self._users.discard(connection.user_id, connection)
         return True
 
     def closed(self, connection: Connection) -> None:
@@ -108,7 +105,7 @@ class LiveServer:
 
     def of_user(self, user: str) -> list[Connection]:
         """The connections of a user, by primary key as text."""
-        return list(self._users.get(user, ()))
+        return self._users.of(user)
 
     @property
     def users(self) -> list[str]:
