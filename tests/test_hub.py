@@ -11,7 +11,7 @@ from redis_pubsub import wire
 from redis_pubsub.broker import History
 from redis_pubsub.exceptions import BrokerUnavailable
 from redis_pubsub.frames import payload_frame
-from redis_pubsub.hub import Hub, feeds, flusher
+from redis_pubsub.hub import Hub, flusher, groups
 from redis_pubsub.hub import hub as hub_module
 from redis_pubsub.messages import Position, new_header
 from redis_pubsub.metrics import Metrics
@@ -183,7 +183,7 @@ async def test_who_joins_during_a_flush_misses_and_repeats_nothing(
 ):
     """A long flush runs in slices; a listener that comes meanwhile gets what arrives after
     it came."""
-    monkeypatch.setattr(feeds, "WRITES_PER_TURN", 2)
+    monkeypatch.setattr(groups, "WRITES_PER_TURN", 2)
     early = [Socket() for _ in range(7)]
     for socket in early:
         await hub.listen("news", socket)
@@ -202,7 +202,7 @@ async def test_who_joins_during_a_flush_misses_and_repeats_nothing(
 
 async def test_a_long_flush_lets_the_loop_serve_others(hub, broker, monkeypatch):
     """Between slices other callbacks run, and another channel's flush takes its turn."""
-    monkeypatch.setattr(feeds, "WRITES_PER_TURN", 10)
+    monkeypatch.setattr(groups, "WRITES_PER_TURN", 10)
     order = []
 
     class Logged(Socket):
@@ -307,7 +307,7 @@ async def test_a_framing_that_raises_does_not_stop_the_channel(hub, broker, capl
 
 async def test_who_leaves_during_a_flush_gets_nothing_more(hub, broker, monkeypatch):
     """Between two slices of a long flush."""
-    monkeypatch.setattr(feeds, "WRITES_PER_TURN", 2)
+    monkeypatch.setattr(groups, "WRITES_PER_TURN", 2)
     sockets = [Socket() for _ in range(6)]
     for socket in sockets:
         await hub.listen("news", socket)
