@@ -29,6 +29,8 @@ RAW = payload(0, 100)
 class QuietBroker:
     """A broker that confirms everything and delivers nothing."""
 
+    is_connected = True
+
     async def start(self, sink: object) -> None: ...
 
     async def close(self) -> None: ...
