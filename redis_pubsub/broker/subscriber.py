@@ -25,7 +25,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from ..exceptions import BrokerUnavailable
 from ..messages import reserved_channel
-from ..metrics import Metrics
+from ..metrics import Metrics, Occasionally
 from ..options import BrokerOptions
 from .base import Sink
 from .commands import Command
@@ -42,6 +42,7 @@ _GATHER_S = 0.005
 """Least time between two commands that change what this process hears."""
 _BACKOFF_FIRST_S = 0.05
 _BACKOFF_MOST_S = 2.0
+_TELL_EVERY_S = 10.0
 
 
 class Subscriber:
@@ -87,6 +88,7 @@ class Subscriber:
         self._resumed.set()
         self._task: asyncio.Task[None] | None = None
         self._is_closing = False
+        self._may_log = Occasionally(_TELL_EVERY_S)
         self._probe_channel = reserved_channel(f"probe:{uuid.uuid4().hex[:12]}")
         self._liveness = Liveness(options.probe_s)
         self._watch = Watch(
@@ -164,7 +166,7 @@ class Subscriber:
             except (RedisError, OSError) as error:
                 failures += 1
                 self._metrics.count("redis_connections_lost")
-                logger.warning("the pub/sub connection to Redis is gone: %s", error)
+                self._tell(error)
             except Exception:
                 failures += 1
                 self._metrics.count("broker_crashed")
@@ -180,6 +182,16 @@ class Subscriber:
             # Full jitter: processes that lost one Redis must not come back as one.
             longest = min(_BACKOFF_MOST_S, _BACKOFF_FIRST_S * 2 ** min(failures, 10))
             await asyncio.sleep(random.uniform(0, longest))
+
+    def _tell(self, error: Exception) -> None:
+        if self._connected.is_set():
+            logger.warning("the pub/sub connection to Redis is gone: %s", error)
+        elif self._may_log(type(error).__name__):
+            logger.warning(
+                "Redis cannot be reached, trying on: %s. REDIS_PUBSUB['url'] says where it "
+                'is; "memory://" needs none, for one process',
+                error,
+            )
 
     async def _probe(self) -> None:
         if not self._subscriptions.is_answered(self._probe_channel):

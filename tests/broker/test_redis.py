@@ -213,3 +213,19 @@ async def test_closing_ends_although_the_client_swallows_a_cancellation(
     if late:
         broker.subscriber._task.cancel()
     assert not late
+
+
+async def test_a_redis_that_never_was_there_is_told_once_and_how_to_go_on(
+    prefix, caplog, until, unused_tcp_port
+):
+    """Not that a connection is gone, and not twenty times."""
+    options = BrokerOptions(url=f"redis://127.0.0.1:{unused_tcp_port}", prefix=prefix)
+    metrics = Metrics()
+    broker = open_broker(options, metrics)
+    await broker.start(Inbox())
+
+    await until(lambda: metrics["redis_connections_lost"] >= 3)
+    await broker.close()
+
+    (told,) = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert "cannot be reached" in told and "memory://" in told
