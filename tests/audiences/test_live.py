@@ -402,7 +402,8 @@ async def test_who_is_moved_on_is_so_however_much_was_withheld_at_once(
     (connection,) = live.connections
     monkeypatch.setattr(Connection, "come_back_within", lambda *args: None)
 
-    while connection._passed is None or connection._passed["board"].position.offset < 25:
+    feeding = connection.feeding
+    while feeding.passed is None or feeding.passed["board"].position.offset < 25:
         await write("hidden", is_public=False)
     connection.come_back("board")
     assert (await client.push("unsubscribe"))["code"] == 2500

@@ -46,7 +46,7 @@ class Attendance:
         try:
             if options.join_leave and connection.hears_unasked:
                 companion = presence_channel(entry.channel)
-                await self._engine.hub.listen(companion, connection.joins)
+                await self._engine.hub.listen(companion, connection.feeding.joins)
             await self._engine.presence.enter(
                 entry.channel,
                 connection.id,
@@ -68,7 +68,7 @@ class Attendance:
         """Be there no more. Nobody is told of his own leaving."""
         options = self._engine.config.model_channel_options(channel)
         if options.join_leave:
-            self._engine.hub.leave(presence_channel(channel), connection.joins)
+            self._engine.hub.leave(presence_channel(channel), connection.feeding.joins)
         if options.presence or options.join_leave:
             self._engine.presence.exit(
                 channel, connection.id, delay_s=options.leave_delay_s

@@ -6,11 +6,10 @@ What its client says is carried out by ``dialogue``; what is said is ``protocol`
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import os
 import random
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,13 +17,11 @@ from msgspec import Raw
 
 from ...auth.tokens import Claims
 from ...codes import Code, Disconnects, Unsubscribes, reconnect_in
-from ...frames import Framing
-from ...hub.lossy import DROP, LATEST, Tap
-from ...hub.viewers import Passed, Viewer
-from ...messages import Position
+from ...hub.viewers import Viewer
 from ...web.connections import LIVE
 from ...web.handshake import Credentials
 from .expiries import CONNECTION, Expiries
+from .feeding import Feeding
 from .line import Line
 from .protocol.commands import NO_DATA
 from .protocol.results import ClientInfo, some
@@ -37,36 +34,9 @@ if TYPE_CHECKING:
     from ...web.admission import Place
     from ...web.outlet import Outlet
     from .entering import Entry
-    from .gates import Gate
     from .server import LiveServer
 
 logger = logging.getLogger("redis_pubsub.live")
-
-
-class Feedline:
-    """What the hub feeds of a connection: one for all its channels.
-
-    Attributes:
-        write: The way out; nothing else of the connection is on the path.
-    """
-
-    __slots__ = ("_connection", "connection_id", "framing", "write")
-
-    def __init__(self, connection: Connection, framing: Framing) -> None:
-        self._connection = connection
-        self.connection_id = connection.id
-        self.framing = framing
-        self.write: Callable[[bytes], None] = connection.line.outlet.write
-
-    @property
-    def viewer(self) -> Viewer:
-        return self._connection.viewer
-
-    def position_lost(self, channel: str) -> None:
-        self._connection.position_lost(channel)
-
-    def passed_by(self, channel: str, passed: Passed) -> None:
-        self._connection.passed_by(channel, passed)
 
 
 class Connection:
@@ -86,7 +56,7 @@ class Connection:
         session: What was said so far.
         hears_unasked: Whether it hears more than it has asked for: what is for it, and who
             comes and goes.
-        listener: What the hub feeds.
+        feeding: What the hub feeds.
     """
 
     kind = LIVE
@@ -97,19 +67,16 @@ class Connection:
         "_expiries",
         "_is_identified",
         "_is_late",
-        "_joins",
-        "_passed",
         "_patience",
         "_place",
         "_seat",
-        "_taps",
         "_viewer",
         "commands_at",
         "conn_info",
         "credentials",
+        "feeding",
         "id",
         "line",
-        "listener",
         "server",
         "session",
         "standing",
@@ -131,20 +98,14 @@ class Connection:
         self.standing: Standing | None = None
         self.conn_info = NO_DATA
         self.session = Session(line.form, server.limits.live_channels)
-        self.listener = Feedline(self, line.form.publication)
+        self.feeding = Feeding(self)
         # Made when they are needed: most connections only listen.
-        self._joins: Feedline | None = None
         self._calls: set[asyncio.Task[None]] | None = None
         self._expiries: Expiries | None = None
         self._ended: asyncio.Event | None = None
         self._seat: int | None = None
         self._viewer: Viewer | None = None
-        # By channel: what was withheld since the client's own position.
-        self._passed: dict[str, Passed] | None = None
         self._is_identified = self._is_late = False
-        # For channels whose messages a slow client may miss, or that it came back to and
-        # sees in part: a way of its own for each.
-        self._taps: dict[str, tuple[Feedline, Tap | None]] | None = None
         self._patience: asyncio.TimerHandle | None = asyncio.get_running_loop().call_later(
             server.limits.live_connect_s, self.end, Disconnects.STALE
         )
@@ -238,61 +199,6 @@ class Connection:
 
     # -- what it hears -------------------------------------------------------------------
 
-    @property
-    def joins(self) -> Feedline:
-        """What the hub feeds who comes and goes."""
-        if self._joins is None:
-            self._joins = Feedline(self, self.line.form.presence)
-        return self._joins
-
-    def line_for(self, channel: str, policy: str) -> Feedline:
-        """What the hub is to feed for a channel; `leave` takes it away.
-
-        Args:
-            channel: Which.
-            policy: Channel option ``slow``.
-        """
-        if policy not in (LATEST, DROP):
-            return self.listener
-        outlet = self.line.outlet
-        tap = self.server.engine.hub.tap(
-            channel,
-            policy,
-            framing=self.line.form.publication,
-            write=outlet.write,
-            is_full=outlet.is_full,
-            on_gap=functools.partial(self.come_back, channel),
-            connection_id=self.id,
-        )
-        line = Feedline(self, self.line.form.publication)
-        line.write = tap.write
-        if self._taps is None:
-            self._taps = {}
-        self._taps[channel] = (line, tap)
-        return line
-
-    def gate_for(self, channel: str, policy: str) -> Gate:
-        """`line_for` where what was missed has to be rendered first."""
-        from .gates import Gate
-
-        line = self.line_for(channel, policy)
-        gate = Gate(self, line)
-        if self._taps is None:
-            self._taps = {}
-        tap = self._taps[channel][1] if channel in self._taps else None
-        self._taps[channel] = (gate, tap)
-        return gate
-
-    def unfeed(self, channel: str) -> None:
-        """Let the hub feed a channel no more."""
-        hub = self.server.engine.hub
-        line = self.listener
-        if self._taps is not None and channel in self._taps:
-            line, tap = self._taps.pop(channel)
-            if tap is not None:
-                hub.taps.forget(tap)
-        hub.leave(channel, line)
-
     def replay(self, entries: Sequence[Entry]) -> None:
         """Send what channels show to whoever is new, behind what the client was told of
         where it begins, and before anything live."""
@@ -311,7 +217,7 @@ class Connection:
     def leave(self, channel: str) -> None:
         """Hear a channel no more; unknown ones are fine."""
         self.session.channels.pop(channel, None)
-        self.unfeed(channel)
+        self.feeding.unfeed(channel)
         self.server.presence.exit(self, channel)
         self.expire(channel, 0)
 
@@ -340,7 +246,7 @@ class Connection:
         self.server.engine.metrics.count("insufficient_states")
         # No longer fed at once, so that nothing overtakes what it has to read; told a
         # little later, so that not everybody comes back in one moment.
-        self.unfeed(channel)
+        self.feeding.unfeed(channel)
         self.come_back_within(channel, (0, self.server.spread_s))
 
     def come_back_within(self, channel: str, seconds: tuple[float, float]) -> None:
@@ -349,34 +255,6 @@ class Connection:
         if heard is not None:
             loop = asyncio.get_running_loop()
             loop.call_later(random.uniform(*seconds), self._tell_lost, channel, heard)
-
-    def passed_by(self, channel: str, passed: Passed) -> None:
-        """So much was withheld that the client's position will fall out of the history: it
-        subscribes again, and is told where the channel stands."""
-        heard = self.session.channels.get(channel)
-        if heard is None or not heard.is_positioned or heard.is_server_side:
-            return
-        if self._passed is None or len(self._passed) > self.server.limits.live_channels:
-            self._passed = {}
-        known = self._passed.get(channel)
-        if known is not None and known.position.offset >= passed.after:
-            # It did not come back yet: all of that was withheld, too.
-            passed = Passed(known.after, passed.position)
-        self._passed[channel] = passed
-        self.server.engine.metrics.count("audience_moves")
-        self.come_back_within(channel, (0, self.server.spread_s))
-
-    def moved_on(self, channel: str, since: Position) -> Position:
-        """Where a client is that comes back from somewhere: whatever lies between there and
-        here may have been withheld."""
-        passed = None if self._passed is None else self._passed.pop(channel, None)
-        if (
-            passed is None
-            or since.epoch != passed.position.epoch
-            or not passed.after <= since.offset < passed.position.offset
-        ):
-            return since
-        return passed.position
 
     def _tell_lost(self, channel: str, heard: Heard) -> None:
         # Unless it has left, or subscribed anew, meanwhile.

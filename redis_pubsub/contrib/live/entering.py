@@ -184,10 +184,10 @@ class Entering:
         try:
             past = self._past(entry, entry.admission)
         except PositionLost:
-            self._connection.unfeed(entry.channel)
+            self._connection.feeding.unfeed(entry.channel)
             return Errors.INTERNAL
         if entry.must_recover and not past.is_recovered:
-            self._connection.unfeed(entry.channel)
+            self._connection.feeding.unfeed(entry.channel)
             return Errors.UNRECOVERABLE_POSITION
         entry.is_in = True
         return self._result(entry, past)
@@ -195,7 +195,8 @@ class Entering:
     def _past(self, entry: Entry, admission: Admission) -> Past:
         if entry.gate is None:
             connection = self._connection
-            past = admission.admit(connection.line_for(entry.channel, entry.options.slow))
+            line = connection.feeding.line_for(entry.channel, entry.options.slow)
+            past = admission.admit(line)
             if not any(message.is_judged for message in past.missed):
                 return past
         elif not entry.gate.is_lost and entry.past is not None:
@@ -325,7 +326,7 @@ class Entering:
         assert entry.admission is not None, "begun"
         entry.after = since = entry.since
         if since is not None and not entry.is_server_side:
-            entry.after = self._connection.moved_on(entry.channel, since)
+            entry.after = self._connection.feeding.moved_on(entry.channel, since)
             entry.is_withheld = entry.after != since
         entry.admission.ask_ahead(entry.after, begins=entry.begins, replay=entry.replays)
 
@@ -359,7 +360,7 @@ class Entering:
         if not is_strict and not any(m.is_judged for m in admission.peek().missed):
             return
         connection = self._connection
-        gate = connection.gate_for(entry.channel, entry.options.slow)
+        gate = connection.feeding.gate_for(entry.channel, entry.options.slow)
         self._gates.append((entry, gate))
         past = admission.admit(gate)
         shown = await audiences.shown(entry.channel, past.missed, connection.viewer)
@@ -371,4 +372,4 @@ class Entering:
         if entry.is_in:
             gate.open()
         else:
-            self._connection.unfeed(entry.channel)
+            self._connection.feeding.unfeed(entry.channel)

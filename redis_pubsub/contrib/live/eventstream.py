@@ -6,13 +6,12 @@ import functools
 from typing import TYPE_CHECKING
 
 from ...codes import Code, Disconnects, Unsubscribes
-from ...hub.lossy import DROP, LATEST, Tap
 from ...messages import Message
 from ...web.connections import EVENTS
-from .connection import Connection, Feedline
+from .connection import Connection
 from .entering import Entry
 from .expiries import Expiries
-from .gates import Gate
+from .feeding import Feeding, Feedline
 from .protocol.commands import SubscribeRequest
 from .protocol.events import (
     id_block,
@@ -46,7 +45,7 @@ class EventStream(Connection):
 
     kind = EVENTS
     hears_unasked = False
-    __slots__ = ("_fed", "_positions", "channels", "has_begun")
+    __slots__ = ("_positions", "channels", "has_begun")
 
     def __init__(
         self,
@@ -60,7 +59,7 @@ class EventStream(Connection):
         self.channels = channels
         self.has_begun = False
         self._positions = [text_of(None)] * len(channels)
-        self._fed: dict[str, tuple[Feedline, Tap | None]] = {}
+        self.feeding = _StreamFeeding(self)
         # There is no way to bring a new token, so nothing to wait for.
         self._expiries = Expiries(0.0, self._expired)
 
@@ -108,47 +107,8 @@ class EventStream(Connection):
         blocks.append(id_block(self._positions))
         self.line.outlet.write(self.line.form.envelop(b"".join(blocks)))
 
-    # -- what it is fed ------------------------------------------------------------------
-
-    def line_for(self, channel: str, policy: str) -> Feedline:
-        """See `Connection`."""
-        if len(self.channels) == 1:
-            line = Feedline(self, self.line.form.publication)
-        else:
-            line = Feedline(self, placed_block)
-            number = self.channels.index(channel)
-            line.write = functools.partial(self._write_placed, number)
-        tap = None
-        if policy in (LATEST, DROP):
-            tap = self.server.engine.hub.tap(
-                channel,
-                policy,
-                framing=line.framing,
-                write=line.write,
-                is_full=self.line.outlet.is_full,
-                on_gap=functools.partial(self.come_back, channel),
-                connection_id=self.id,
-            )
-            line.write = tap.write
-        self._fed[channel] = line, tap
-        return line
-
-    def gate_for(self, channel: str, policy: str) -> Gate:
-        """See `Connection`."""
-        gate = Gate(self, self.line_for(channel, policy))
-        _, tap = self._fed[channel]
-        self._fed[channel] = gate, tap
-        return gate
-
-    def unfeed(self, channel: str) -> None:
-        """See `Connection`."""
-        line, tap = self._fed.pop(channel, (None, None))
-        if tap is not None:
-            self.server.engine.hub.taps.forget(tap)
-        if line is not None:
-            self.server.engine.hub.leave(channel, line)
-
-    def _write_placed(self, number: int, blocks: bytes) -> None:
+    def write_placed(self, number: int, blocks: bytes) -> None:
+        """Send what one of several channels brought, and where all of them are."""
         position = position_in(blocks)
         if position:
             self._positions[number] = position
@@ -177,6 +137,27 @@ class EventStream(Connection):
         # Before the head there is nothing to say it in: whoever lets it in looks.
         if self.has_begun:
             super()._close(code)
+
+
+class _StreamFeeding(Feeding):
+    """Of one channel its own form; of several, blocks that say which they are of."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, stream: EventStream) -> None:
+        super().__init__(stream)
+        self._stream = stream
+
+    def line_for(self, channel: str, policy: str) -> Feedline:
+        """See `Feeding`."""
+        stream = self._stream
+        if len(stream.channels) == 1:
+            line = Feedline(stream, stream.line.form.publication)
+        else:
+            line = Feedline(stream, placed_block)
+            number = stream.channels.index(channel)
+            line.write = functools.partial(stream.write_placed, number)
+        return self._keep(channel, line, policy)
 
 
 def _reached(result: SubscribeResult, missed: Sequence[Message]) -> str:

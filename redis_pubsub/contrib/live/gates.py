@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .connection import Feedline
+from .feeding import Feedline
 
 if TYPE_CHECKING:
     from .connection import Connection
