@@ -109,7 +109,7 @@ def _chunked(wrap: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
     return lambda data: chunk(wrap(data))
 
 
-WEBSOCKET = Form("websocket", json, functools.partial(frame, opcode=TEXT), opcode=TEXT)
+WEBSOCKET = Form("websocket", json, frame, opcode=TEXT)
 STREAM = Form("http_stream", json, _chunked(_lines), envelop=chunk)
 SSE = Form("sse", json, _chunked(_event), envelop=chunk)
 # For proxies that speak HTTP/1.0 to us: the end of the connection ends the stream.

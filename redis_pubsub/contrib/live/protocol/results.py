@@ -124,8 +124,14 @@ Result = (
 )
 
 
+_NO_TAGS: dict[str, str] = {}
+
+
 def tags(message: Message) -> dict[str, str]:
     """What a publication says of itself besides its data."""
     header: Any = message.header
+    if not (header.event or header.model or header.pk):
+        # Plain values on a channel for each user: most of what a message costs is this.
+        return _NO_TAGS
     known = {"event": header.event, "model": header.model, "pk": header.pk}
     return {name: value for name, value in known.items() if value}
