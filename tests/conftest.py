@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from blockbuster import BlockBuster, blockbuster_ctx
+from django.db.backends.utils import CursorWrapper
 
 from redis_pubsub.publishing.publisher import publisher
 from redis_pubsub.testing import RedisServer
@@ -141,3 +142,17 @@ def user(django_user_model: Any) -> Any:
 @pytest.fixture
 def other_user(django_user_model: Any) -> Any:
     return django_user_model.objects.create_user("bob", password="secret")
+
+
+@pytest.fixture
+def queries(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The SQL that any thread executes from here on."""
+    executed: list[str] = []
+    execute = CursorWrapper.execute
+
+    def note(cursor: Any, sql: str, params: Any = None) -> Any:
+        executed.append(sql)
+        return execute(cursor, sql, params)
+
+    monkeypatch.setattr(CursorWrapper, "execute", note)
+    return executed

@@ -6,7 +6,6 @@ import asyncio
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.db.backends.utils import CursorWrapper
 
 from redis_pubsub import get_application
 from redis_pubsub.contrib.websockets import websocket
@@ -64,20 +63,6 @@ async def browser(user, client):
         "Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items()),
         "X-CSRFToken": CSRF,
     }
-
-
-@pytest.fixture
-def queries(monkeypatch):
-    """The SQL that any thread executes from here on."""
-    executed = []
-    execute = CursorWrapper.execute
-
-    def note(cursor, sql, params=None):
-        executed.append(sql)
-        return execute(cursor, sql, params)
-
-    monkeypatch.setattr(CursorWrapper, "execute", note)
-    return executed
 
 
 async def refusal(served, path="/whoami", **headers):

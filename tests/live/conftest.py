@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import redis
 from asgiref.sync import sync_to_async
-from django.db.backends.utils import CursorWrapper
 
 from redis_pubsub import apublish
 from redis_pubsub.auth.tokens import connection_token
@@ -104,17 +103,3 @@ async def session_cookie(user, client):
     """The cookies of a logged-in browser, as a header."""
     await sync_to_async(client.force_login)(user)
     return "; ".join(f"{name}={morsel.value}" for name, morsel in client.cookies.items())
-
-
-@pytest.fixture
-def queries(monkeypatch):
-    """The SQL that any thread executes from here on."""
-    executed = []
-    execute = CursorWrapper.execute
-
-    def note(cursor, sql, params=None):
-        executed.append(sql)
-        return execute(cursor, sql, params)
-
-    monkeypatch.setattr(CursorWrapper, "execute", note)
-    return executed

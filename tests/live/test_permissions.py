@@ -89,16 +89,16 @@ async def test_a_row_counts_again_once_the_method_leaves_it_to_it(hooked, user, 
     ANSWERS["a"] = True
     client = await live.connect(user)
     await client.subscribe("a")
+    (connection,) = live.connections
     ANSWERS["a"] = None
-    refreshed = live.engine.metrics
     await arefresh(user)
-    await asyncio.sleep(0.2)
+    await until(lambda: connection.session.channels["a"].by_row)
 
     subscription.active = False
     await subscription.asave()
 
     assert (await client.push("unsubscribe", "a"))["code"] == 2000
-    assert refreshed["refresh_errors"] == 0
+    assert live.engine.metrics["refresh_errors"] == 0
 
 
 async def test_a_refresh_asks_the_method_about_channels_of_a_token_too(

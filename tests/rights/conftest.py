@@ -8,7 +8,6 @@ import pytest
 from aiohttp import WSMsgType
 from asgiref.sync import sync_to_async
 from django.conf import settings as django_settings
-from django.db.backends.utils import CursorWrapper
 from django.test import Client
 
 from redis_pubsub.contrib.live.server import LiveServer
@@ -147,17 +146,3 @@ async def token(user):
     from rest_framework.authtoken.models import Token
 
     return (await Token.objects.acreate(user=user)).key
-
-
-@pytest.fixture
-def queries(monkeypatch):
-    """The SQL that any thread executes from here on."""
-    executed = []
-    execute = CursorWrapper.execute
-
-    def note(cursor, sql, params=None):
-        executed.append(sql)
-        return execute(cursor, sql, params)
-
-    monkeypatch.setattr(CursorWrapper, "execute", note)
-    return executed

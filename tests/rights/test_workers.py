@@ -48,7 +48,8 @@ def port(redis_server, django_db_setup):
         assert server.end() == 0, server.output
     # Between two tests the tables are emptied under the running server; PostgreSQL then
     # refuses a look that crosses that, which is logged and made again.
-    assert "Traceback" not in server.output or "deadlock detected" in server.output
+    is_clean = "Traceback" not in server.output or "deadlock detected" in server.output
+    assert is_clean, server.output
 
 
 class Workers:
