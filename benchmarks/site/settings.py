@@ -30,6 +30,8 @@ REDIS_PUBSUB = {
     "tokenauth_method": "redis_pubsub.auth.authtoken_method",
     "live": {
         "anonymous": True,
+        # Three subscriptions are three: the peers know no others.
+        "personal_channels": "redis_pubsub.auth.NoPersonalChannels",
         "trust_tokens": True,
         "token_key": os.environ.get("BENCHMARK_TOKEN_KEY", SECRET_KEY),
     },

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .authenticator import Authenticator, AuthUnavailable
 from .authorize import Authorizer
 from .methods import authjwt_method, authjwt_stateless_method, authtoken_method
-from .personal import PersonalChannels, personal_channels
+from .personal import NoPersonalChannels, PersonalChannels, personal_channels
 from .session import user_of_session
 from .standing import Standing
 
@@ -13,6 +13,7 @@ __all__ = [
     "AuthUnavailable",
     "Authenticator",
     "Authorizer",
+    "NoPersonalChannels",
     "PersonalChannels",
     "Standing",
     "authjwt_method",

@@ -74,6 +74,15 @@ class PersonalChannels:
         return names
 
 
+class NoPersonalChannels(PersonalChannels):
+    """Nobody hears anything without asking: for sites whose clients subscribe to all that
+    they want. Each connection is spared two channels or more. Who asks for what is for him
+    still gets it."""
+
+    def channels(self, user: AbstractBaseUser | None, session_key: str) -> Iterable[str]:
+        return ()
+
+
 class Personal:
     """Answers for one process.
 
@@ -85,6 +94,7 @@ class Personal:
     def __init__(self, path: str, orm: Orm) -> None:
         kind = _class(path)
         self._channels: PersonalChannels = kind()
+        self._is_none = kind.channels is NoPersonalChannels.channels
         self._is_own = kind.channels is not PersonalChannels.channels
         self._names_groups = kind.groups is not PersonalChannels.groups
         self._orm = orm
@@ -107,6 +117,8 @@ class Personal:
         Raises:
             Exception: The database's, or the site's class's.
         """
+        if self._is_none:
+            return []
         if not self._is_own:
             found = self._channels.channels(user, session_key)
         elif inspect.iscoroutinefunction(self._channels.channels):

@@ -59,8 +59,9 @@ class Admission:
         """How many places are taken."""
         return self._count
 
-    def admit(self, request: web.Request) -> Place:
-        """Give a place to who sends a request; ``with`` it for as long as it is needed.
+    def admit(self, request: web.BaseRequest) -> Place:
+        """Give a place to who sends a request; ``with`` it, or `Place.take` it, for as long
+        as it is needed.
 
         Raises:
             web.HTTPTooManyRequests: There are too many of its address, or too often.
@@ -151,8 +152,16 @@ class Place:
         """Who has it sent more than it may."""
         self._admission.fine(self._address)
 
-    def __enter__(self) -> Place:
+    def take(self) -> None:
+        """Be counted, until `give_back`."""
         self._admission.take(self._address)
+
+    def give_back(self) -> None:
+        """Be counted no more; once."""
+        self._admission.give_back(self._address, self._user_id)
+
+    def __enter__(self) -> Place:
+        self.take()
         return self
 
     def __exit__(
@@ -161,7 +170,7 @@ class Place:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._admission.give_back(self._address, self._user_id)
+        self.give_back()
 
 
 def _as_files_allow(connections: int) -> int:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import WebSocketError, web
 
-from .guard import Guard, Pace
+from .guard import Guard
+from .pace import Pace
 
 if TYPE_CHECKING:
     import asyncio

@@ -114,7 +114,7 @@ class Gatekeeper:
             raise self._refused(INVALID_TOKEN if credentials.token else NO_TOKEN)
         return standing
 
-    def inspect(self, request: web.Request) -> Credentials:
+    def inspect(self, request: web.BaseRequest) -> Credentials:
         """What a request brings along, unchecked but for its Origin.
 
         Raises:
@@ -206,7 +206,7 @@ class Gatekeeper:
         digest = redeemed.digest or digest_of(credentials.token)
         return Standing(redeemed.user, digest=digest, seal=redeemed.seal)
 
-    def _token(self, request: web.Request) -> str:
+    def _token(self, request: web.BaseRequest) -> str:
         token = _header_token(request) or _subprotocol_token(request)
         if token:
             return token
@@ -220,7 +220,7 @@ class Gatekeeper:
         return ""
 
     def _check_origin(
-        self, request: web.Request, *, uses_cookie: bool, client: Client
+        self, request: web.BaseRequest, *, uses_cookie: bool, client: Client
     ) -> str:
         """The origin of the page that asks, if it may; ``""`` if no page does."""
         origins = request.headers.getall(hdrs.ORIGIN, [])
@@ -257,12 +257,12 @@ class Gatekeeper:
         return web.HTTPForbidden(text=text)
 
 
-def _header_token(request: web.Request) -> str:
+def _header_token(request: web.BaseRequest) -> str:
     scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
     return token.strip() if scheme.lower() in _SCHEMES else ""
 
 
-def _subprotocol_token(request: web.Request) -> str:
+def _subprotocol_token(request: web.BaseRequest) -> str:
     """The token beside the subprotocol ``bearer``.
 
     Raises:

@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 from aiohttp.http import SERVER_SOFTWARE
+from aiohttp.http_parser import HttpRequestParser
 from yarl import URL
 
 if TYPE_CHECKING:
+    import asyncio
+
     from aiohttp.http_parser import RawRequestMessage
     from aiohttp.web_protocol import RequestHandler
 
@@ -29,12 +32,14 @@ _LENGTHS = ("CONTENT-LENGTH", "TRANSFER-ENCODING")
 _VERSIONS = (HttpVersion10, HttpVersion11)
 # Names, addresses and a port; what a Host may not have ends up in links and redirects.
 _host = re.compile(r"[A-Za-z0-9._~%!$&'()*+;=:\[\]-]*")
+_PARSED_BY = ("max_line_size", "max_headers", "max_field_size", "auto_decompress")
+_READ_BYTES = 65_536
 _key = re.compile(r"[A-Za-z0-9+/]{21}[AQgw]==")
 
 Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def fault_of(request: web.Request) -> web.HTTPException | None:
+def fault_of(request: web.BaseRequest) -> web.HTTPException | None:
     """Why a request is not to be carried out; ``None`` if nothing speaks against it."""
     headers = request.headers
     if request.method in REFUSED_METHODS:
@@ -58,7 +63,7 @@ def fault_of(request: web.Request) -> web.HTTPException | None:
         if b"_" in name and _dashed(name) in _LENGTHS:
             return _bad("not a header")
     if is_upgrade(request):
-        return _fault_of_upgrade(request)
+        return fault_of_upgrade(request)
     return None
 
 
@@ -67,7 +72,7 @@ def is_upgrade(request: web.BaseRequest) -> bool:
     return "websocket" in request.headers.get(hdrs.UPGRADE, "").lower()
 
 
-def _fault_of_upgrade(request: web.Request) -> web.HTTPException | None:
+def fault_of_upgrade(request: web.BaseRequest) -> web.HTTPException | None:
     """What aiohttp would find as well, but answer on a connection that goes on, in words
     of the client's."""
     headers = request.headers
@@ -111,6 +116,10 @@ async def _refused(fault: web.HTTPException) -> web.StreamResponse:
     raise fault
 
 
+async def _raised(refusal: Exception) -> web.StreamResponse:
+    raise refusal
+
+
 async def tidy(request: web.Request, response: web.StreamResponse) -> None:
     """Before an answer leaves: no versions in it, and no more requests behind a WebSocket
     that did not come about. An ``on_response_prepare`` signal."""
@@ -122,16 +131,40 @@ async def tidy(request: web.Request, response: web.StreamResponse) -> None:
 
 
 class StrictServer(web.Server):
-    """aiohttp's server, which says nothing of its parser's errors."""
+    """aiohttp's server, which says nothing of its parser's errors, and lets connections in
+    by an entrance, where it has one.
+
+    Attributes:
+        entrance: Makes the protocol that a connection begins with; aiohttp's by default.
+    """
+
+    entrance: Callable[[], asyncio.Protocol] | None = None
 
     def __call__(self) -> RequestHandler:
-        return _Protocol(self, loop=self._loop, **self._kwargs)
+        made: Any = self.handler() if self.entrance is None else self.entrance()
+        return cast("RequestHandler", made)
+
+    def handler(self, refusal: Exception | None = None) -> RequestHandler:
+        """aiohttp's protocol for one connection.
+
+        Args:
+            refusal: What is raised instead of carrying its first request out.
+        """
+        made = _Protocol(self, loop=self._loop, **self._kwargs)
+        made.refusal = refusal
+        return made
+
+    def parser(self, protocol: Any) -> HttpRequestParser:
+        """A parser like those of its connections, for one request."""
+        known = {name: self._kwargs[name] for name in _PARSED_BY if name in self._kwargs}
+        return HttpRequestParser(protocol, self._loop, _READ_BYTES, **known)
 
 
 class _Protocol(web.RequestHandler):
     """aiohttp's, whose answer to what is no HTTP quotes the bytes it was sent."""
 
-    __slots__ = ()
+    __slots__ = ("refusal",)
+    refusal: Exception | None
 
     def handle_error(
         self,
@@ -147,7 +180,7 @@ class _Protocol(web.RequestHandler):
         return answer
 
 
-def strict(server: web.Server, on_refused: Callable[[], None]) -> web.Server:
+def strict(server: web.Server, on_refused: Callable[[], None]) -> StrictServer:
     """Have a server look at each request, and keep its errors' texts to itself.
 
     Args:
@@ -158,10 +191,14 @@ def strict(server: web.Server, on_refused: Callable[[], None]) -> web.Server:
 
     def look(request: web.Request) -> Awaitable[web.StreamResponse]:
         fault = fault_of(request)
-        if fault is None:
+        connection: Any = request.protocol
+        if fault is None and connection.refusal is None:
             # No frame of ours stays on the stack while a socket is open.
             answer: Awaitable[web.StreamResponse] = handle(request)
             return answer
+        if fault is None:
+            refusal, connection.refusal = connection.refusal, None
+            return _raised(refusal)
         on_refused()
         return _refused(fault)
 
@@ -179,4 +216,4 @@ def strict(server: web.Server, on_refused: Callable[[], None]) -> web.Server:
     server.request_factory = made
     # aiohttp's application makes it, and asks nobody of which class.
     server.__class__ = StrictServer
-    return server
+    return cast("StrictServer", server)

@@ -35,8 +35,9 @@ from redis_pubsub.frames import cut_reason
 from redis_pubsub.messages import CONTROL_CHANNEL
 from redis_pubsub.metrics import Metrics
 from redis_pubsub.web.connections import _code_of
-from redis_pubsub.web.guard import Guard, Pace
+from redis_pubsub.web.guard import Guard
 from redis_pubsub.web.handshake import Gatekeeper
+from redis_pubsub.web.pace import Pace
 from redis_pubsub.web.redaction import printable
 from redis_pubsub.web.requests import fault_of, strict
 from redis_pubsub.wire import Envelope

@@ -9,8 +9,8 @@ import socket
 import aiohttp
 import pytest
 
-from redis_pubsub.contrib.live import websocket
 from redis_pubsub.web import connections as connections_module
+from redis_pubsub.web import upgraded
 from redis_pubsub.web.connections import Connections
 
 from .client import subscribe
@@ -79,7 +79,7 @@ def narrow(live):
 @with_database
 async def test_a_client_that_does_not_read_is_ended(serve_live, monkeypatch, until):
     """§11: 3008; others hear on, and nothing of it stays in memory."""
-    monkeypatch.setattr(websocket, "_CLOSE_DEADLINE_S", 0.2)
+    monkeypatch.setattr(upgraded, "_CLOSE_DEADLINE_S", 0.2)
     live = await serve_live(limits={"send_buffer_bytes": 50_000})
     other = await live.connect()
     await other.subscribe("lobby:1")

@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 
 from redis_pubsub.options import Limits
-from redis_pubsub.web.guard import FAREWELL_BYTES, Guard, pace_of_handlers
+from redis_pubsub.web.farewell import FAREWELL_BYTES
+from redis_pubsub.web.guard import Guard
+from redis_pubsub.web.pace import pace_of_handlers
 
 PING = bytes([0x89, 0x80]) + bytes(4)
 TEXT = bytes([0x81, 0x85]) + bytes(4) + b"hello"

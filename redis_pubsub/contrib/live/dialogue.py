@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 from ...codes import Disconnects
 from . import calls
@@ -22,20 +23,61 @@ COMMANDS_PER_TURN = 64
 """After so many commands of one frame the loop may serve others."""
 
 
+class Said(NamedTuple):
+    """What a frame holds.
+
+    Attributes:
+        wanted: To be carried out, in order.
+        refused: Commands that were too many.
+    """
+
+    wanted: list[Command]
+    refused: list[Command]
+
+
 async def hear(connection: Connection, data: bytes | str) -> None:
     """Take a frame, and carry out what is in it; whatever fails ends the connection with a
     code and a traceback in the log."""
+    said = begin(connection, data)
+    if said is not None:
+        await carry_out(connection, said)
+
+
+def begin(connection: Connection, data: bytes | str) -> Said | None:
+    """Take a frame.
+
+    Returns:
+        What is to be carried out before the next is taken; ``None`` if that is nothing, as
+        in the answer to a ping.
+    """
     try:
         commands = connection.session.receive(data)
         wanted, refused = connection.server.rations.charge(connection, commands)
-        await _carry_out(connection, wanted)
-        if refused:
-            refuse(connection, refused)
     except Exception:
-        connection.server.engine.metrics.count("live_errors")
-        logger.exception("a command of connection %s failed", connection.id)
-        connection.session.end(Disconnects.INTERNAL_ERROR)
+        _failed(connection)
+        return None
+    if wanted or refused:
+        return Said(wanted, refused)
+    if connection.session.ending is not None:
+        connection.flush()
+    return None
+
+
+async def carry_out(connection: Connection, said: Said) -> None:
+    """Carry out what a frame holds; see `hear`."""
+    try:
+        await _carry_out(connection, said.wanted)
+        if said.refused:
+            refuse(connection, said.refused)
+    except Exception:
+        _failed(connection)
     connection.flush()
+
+
+def _failed(connection: Connection) -> None:
+    connection.server.engine.metrics.count("live_errors")
+    logger.exception("a command of connection %s failed", connection.id)
+    connection.end(Disconnects.INTERNAL_ERROR)
 
 
 async def _carry_out(connection: Connection, commands: list[Command]) -> None:

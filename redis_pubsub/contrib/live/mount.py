@@ -8,17 +8,19 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from ...options import LiveOptions
+from ...web.keys import SOCKETS, SocketAddress
 from .emulation import emulation
 from .event_source import events
 from .http import preflight
 from .streams import http_stream, sse
-from .websocket import websocket
+from .websocket import opening_of, websocket
 
 
 def mount(app: web.Application, options: LiveOptions) -> None:
     """Add the live endpoint's addresses."""
     path, posts = options.base_path, options.emulation_path
     app.router.add_route("GET", f"{path}/websocket", websocket)
+    app[SOCKETS] = {f"{path}/websocket": SocketAddress(websocket, opening_of)}
     app.router.add_route("GET", f"{path}/sse", sse)
     app.router.add_route("POST", f"{path}/http_stream", http_stream)
     app.router.add_route("POST", posts, emulation)

@@ -3,152 +3,203 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import logging
+from typing import TYPE_CHECKING, NamedTuple
 
-from aiohttp import WSMsgType, hdrs, web
+from aiohttp import hdrs, web
 
 from ...codes import Code, Disconnects
-from ...frames import BINARY, TEXT, cut_reason, frame
 from ...web.admission import Admission, Place
 from ...web.connections import Connections
-from ...web.guard import pace_of_live
-from ...web.guarded import GuardedSocket
-from ...web.handshake import BEARER
+from ...web.handshake import BEARER, Credentials
+from ...web.incoming import Broken
 from ...web.keys import ENGINE
-from ...web.outlet import Outlet
+from ...web.pace import pace_of_live
+from ...web.requests import fault_of_upgrade
+from ...web.upgrade import take_over
+from ...web.upgraded import UpgradedSocket
 from .connection import Connection
-from .dialogue import hear
+from .dialogue import Said, begin, carry_out
 from .protocol.forms import WEBSOCKET, Form, websocket_protobuf
 from .server import LiveServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
+
+    from ...engine import Engine
+
+logger = logging.getLogger("redis_pubsub.live")
 
 JSON = "centrifuge-json"
 PROTOBUF = "centrifuge-protobuf"
-_CLOSE = 0x88
-_CLOSE_DEADLINE_S = 10.0
-_KINDS = {WSMsgType.TEXT: TEXT, WSMsgType.BINARY: BINARY}
 
 
-class SocketLine:
-    """A WebSocket as a `Line`."""
+class SocketLine(UpgradedSocket):
+    """A WebSocket as a `Line`, and the conversation on it.
 
-    __slots__ = ("_transport", "form", "on_slow", "outlet", "session")
+    What a frame holds is carried out before the next is looked at, and what a client may
+    have under way meanwhile is bounded by the network.
+    """
 
-    def __init__(self, transport: asyncio.Transport, form: Form, limit_bytes: int) -> None:
-        self._transport = transport
-        self.form = form
+    __slots__ = (
+        "_connection",
+        "_is_left",
+        "_opcode",
+        "_place",
+        "_task",
+        "form",
+        "on_slow",
+        "session",
+    )
+
+    def __init__(
+        self, transport: asyncio.Transport, server: LiveServer, opening: Opening
+    ) -> None:
+        limits = server.limits
+        super().__init__(
+            transport,
+            pace_of_live(limits),
+            limits.live_command_bytes,
+            limits.send_buffer_bytes,
+        )
+        self.form = opening.form
+        # Without the bit that says that a frame is the last of its message.
+        self._opcode = opening.form.opcode & 0x0F
         self.session = ""
         self.on_slow: Callable[[], None] = self.abort
-        self.outlet = Outlet(transport, limit_bytes, self._too_slow)
+        self._place = opening.place
+        self._task: asyncio.Task[None] | None = None
+        self._is_left = False
+        self._connection = Connection(server, self, opening.credentials, opening.place)
 
     def end(self, code: Code) -> None:
-        """See `Line`: a close frame; what the client answers is still read, so that it
-        sees the code and not a reset."""
-        transport = self.outlet.shut()
-        if transport is not None:
-            close = code.code.to_bytes(2, "big") + cut_reason(code.reason)
-            transport.write(frame(close, _CLOSE))
-            asyncio.get_running_loop().call_later(_CLOSE_DEADLINE_S, transport.abort)
-
-    def answered(self) -> None:
-        """The client has answered our close frame: that was the last of it."""
-        self._transport.close()
-
-    def abort(self) -> None:
         """See `Line`."""
-        self.outlet.shut()
-        self._transport.abort()
+        self.goodbye(code.code, code.reason)
 
-    def _too_slow(self) -> None:
+    # -- what the client does ---------------------------------------------------------
+
+    def heard(self, opcode: int, data: bytes) -> None:
+        """See `UpgradedSocket`."""
+        connection = self._connection
+        if opcode != self._opcode:
+            connection.end(Disconnects.BAD_REQUEST)
+            return
+        said = begin(connection, data)
+        if said is None:
+            return
+        self.is_busy = True
+        self._task = asyncio.create_task(self._carry_out(said))
+
+    async def _carry_out(self, said: Said) -> None:
+        connection = self._connection
+        # The site's coroutines are called in this task, and in those it starts.
+        connection.server.engine.orm.adopt()
+        try:
+            await carry_out(connection, said)
+        finally:
+            self._task = None
+            if self._is_left:
+                self.left()
+            else:
+                self.go_on()
+
+    def broke_protocol(self, error: Broken) -> None:
+        """See `UpgradedSocket`."""
+        self._connection.server.engine.metrics.count("protocol_breaches")
+        self._connection.end(Code(error.code, error.reason))
+        # Where its frames begin is not known any more, so its answer might not be seen.
+        self.close_writing()
+
+    def flooded(self) -> None:
+        """See `UpgradedSocket`."""
+        self._connection.server.engine.metrics.count("flood_disconnects")
+        self._connection.flooded()
+
+    def too_slow(self) -> None:
+        """See `UpgradedSocket`."""
         self.on_slow()
+
+    def left(self) -> None:
+        """See `UpgradedSocket`. Who is carrying something out for it comes to an end first:
+        nothing may be taken in the name of a connection that is forgotten."""
+        self._is_left = True
+        if self._task is None:
+            self._connection.closed()
+            self._place.give_back()
+
+
+class Opening(NamedTuple):
+    """A handshake that was found good; see `redis_pubsub.web.upgrade.Opening`.
+
+    Attributes:
+        server: Whose connection it will be.
+        credentials: What the handshake brought along.
+        place: Its part of what the process can carry.
+        form: How replies will travel.
+        protocol: What the handshake's answer says of that.
+    """
+
+    server: LiveServer
+    credentials: Credentials
+    place: Place
+    form: Form
+    protocol: str
+
+    def open(self, transport: asyncio.Transport) -> SocketLine:
+        return SocketLine(transport, self.server, self)
+
+    def give_up(self) -> None:
+        self.place.give_back()
+
+
+def opening_of(engine: Engine, request: web.BaseRequest) -> Opening:
+    """Look at a handshake, which has no fault as such.
+
+    Raises:
+        web.HTTPException: It is refused.
+    """
+    if engine.part(Connections).is_draining:
+        raise web.HTTPServiceUnavailable(headers={hdrs.RETRY_AFTER: "1"})
+    server: LiveServer = engine.part(LiveServer)
+    place = engine.part(Admission).admit(request)
+    credentials = server.gatekeeper.inspect(request)
+    form, protocol = _form(request)
+    place.take()
+    return Opening(server, credentials, place, form, protocol)
 
 
 async def websocket(request: web.Request) -> web.StreamResponse:
-    """Serve one socket, from the handshake to its end."""
-    engine = request.config_dict[ENGINE]
+    """Serve one socket: here only its handshake."""
     if request.headers.get(hdrs.UPGRADE, "").lower() != "websocket":
         raise web.HTTPUpgradeRequired(
             text="This address speaks WebSocket, as Centrifuge's clients do.\n",
             headers={hdrs.UPGRADE: "websocket", hdrs.CONNECTION: "Upgrade"},
         )
-    if engine.part(Connections).is_draining:
-        raise web.HTTPServiceUnavailable(headers={hdrs.RETRY_AFTER: "1"})
-    with engine.part(Admission).admit(request) as place:
-        return await _serve(request, engine.part(LiveServer), place)
+    fault = fault_of_upgrade(request)
+    if fault is not None:
+        raise fault
+    opening = opening_of(request.config_dict[ENGINE], request)
+    return take_over(request, opening)
 
 
-async def _serve(
-    request: web.Request, server: LiveServer, place: Place
-) -> web.StreamResponse:
-    credentials = server.gatekeeper.inspect(request)
-    form, protocols = _form(request)
-    socket = GuardedSocket(
-        pace_of_live(server.limits),
-        server.engine.metrics,
-        protocols=protocols,
-        compress=False,
-        max_msg_size=server.limits.live_command_bytes,
-        # It would answer a close frame that is an answer to ours.
-        autoclose=False,
-    )
-    try:
-        await socket.prepare(request)
-    except ConnectionResetError:
-        return web.Response(status=499)
-    transport = request.transport
-    if transport is None:
-        return socket
-    line = SocketLine(transport, form, server.limits.send_buffer_bytes)
-    connection = Connection(server, line, credentials, place)
-    socket.watch_floods(connection.flooded)
-    try:
-        await _converse(socket, connection, form)
-        if connection.session.ending is not None:
-            line.answered()
-    finally:
-        connection.closed()
-    return socket
-
-
-async def _converse(
-    socket: web.WebSocketResponse, connection: Connection, form: Form
-) -> None:
-    """Carry out what comes, until the client is gone. While a command is carried out
-    nothing is read: what a client may have under way is bounded by the network."""
-    # The site's coroutines are called in this task, and in those it starts.
-    connection.server.engine.orm.adopt()
-    while True:
-        message = await socket.receive()
-        opcode = _KINDS.get(message.type)
-        if opcode is None:
-            return
-        if opcode == form.opcode:
-            await hear(connection, message.data)
-        else:
-            connection.end(Disconnects.BAD_REQUEST)
-        # A silent client's last words are not kept: with a token they are long.
-        del message
-
-
-def _form(request: web.Request) -> tuple[Form, Sequence[str]]:
-    """Which form the client offers, and what the handshake may answer.
+def _form(request: web.BaseRequest) -> tuple[Form, str]:
+    """Which form the client offers, and which subprotocol the handshake answers.
 
     Raises:
         web.HTTPBadRequest: Only Protobuf, and that is not installed.
     """
-    offered = {
+    offered = [
         name.strip()
-        for value in request.headers.getall(hdrs.SEC_WEBSOCKET_PROTOCOL, [])
+        for value in request.headers.getall(hdrs.SEC_WEBSOCKET_PROTOCOL, ())
         for name in value.split(",")
-    }
+    ]
+    form, known = WEBSOCKET, (JSON, BEARER)
     if PROTOBUF in offered and JSON not in offered:
         try:
-            return websocket_protobuf(), (PROTOBUF, BEARER)
+            form, known = websocket_protobuf(), (PROTOBUF, BEARER)
         except ImportError:
             raise web.HTTPBadRequest(
                 text="Protobuf is not installed here: pip install "
                 "django-redis-pubsub[protobuf], or connect with JSON\n"
             ) from None
-    return WEBSOCKET, (JSON, BEARER)
+    return form, next((name for name in offered if name in known), "")

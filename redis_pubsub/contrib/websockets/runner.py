@@ -17,11 +17,12 @@ from aiohttp.web_log import AccessLogger, KeyMethod
 from ...engine import Engine
 from ...web.accepting import accept_one_by_one
 from ...web.connections import Connections
+from ...web.entrance import Entrance
 from ...web.keys import ENGINE, QUIET
 from ...web.lines import FewOfAKind
 from ...web.newcomers import Newcomers
 from ...web.redaction import printable
-from ...web.requests import strict
+from ...web.requests import StrictServer, strict
 from .siblings import Siblings
 
 KEEPALIVE_S = 75.0
@@ -75,7 +76,7 @@ class Runner(web.AppRunner):
         siblings: Workers, for whose younger ones this one goes on at its end.
     """
 
-    __slots__ = ("_drain_s", "_lines", "_newcomers", "_siblings")
+    __slots__ = ("_drain_s", "_entrance", "_lines", "_siblings")
 
     def __init__(
         self,
@@ -101,7 +102,7 @@ class Runner(web.AppRunner):
         )
         self._drain_s = drain_s
         self._lines: FewOfAKind | None = None
-        self._newcomers: Newcomers | None = None
+        self._entrance: Entrance | None = None
         self._siblings = siblings
 
     async def _make_server(self) -> web.Server:
@@ -117,6 +118,7 @@ class Runner(web.AppRunner):
         engine = self.app.get(ENGINE)
         if engine is not None:
             self._watch_strangers(engine)
+            await self._open_entrance(engine)
         if threading.current_thread() is threading.main_thread():
             # The worker looks once a second whether it should end; SIGINT wakes it.
             asyncio.get_running_loop().add_signal_handler(
@@ -125,14 +127,20 @@ class Runner(web.AppRunner):
 
     def _watch_strangers(self, engine: Engine) -> None:
         """What can be done to a server before it knows who does it."""
-        assert self.server is not None, "made by setup()"
         self._lines = FewOfAKind(lambda: engine.metrics.count("log_lines_dropped"))
         self._lines.install()
-        self._newcomers = Newcomers(
+
+    async def _open_entrance(self, engine: Engine) -> None:
+        server = self.server
+        assert isinstance(server, StrictServer), "made by setup()"
+        newcomers = Newcomers(
             engine.config.limits.first_request_s,
             lambda: engine.metrics.count("first_requests_late"),
         )
-        self._newcomers.watch(self.server)
+        self._entrance = server.entrance = Entrance(server, newcomers)
+        # Where every request is to be seen or logged, all of them go the long way.
+        if not self.app.middlewares and self._kwargs["access_log"] is None:
+            await self._entrance.find_ways(self.app)
 
     def _reg_site(self, site: web.BaseSite) -> None:
         super()._reg_site(site)
@@ -149,8 +157,8 @@ class Runner(web.AppRunner):
         if engine is not None:
             await engine.part(Connections).drain(self._drain_s)
         await self._hear_accepted()
-        if self._newcomers is not None:
-            self._newcomers.close()
+        if self._entrance is not None:
+            self._entrance.close()
         await super().cleanup()
         if self._lines is not None:
             self._lines.remove()
@@ -167,6 +175,8 @@ class Runner(web.AppRunner):
 
     def _is_new_waited_for(self) -> bool:
         """Whether a connection has not said anything yet."""
+        if self._entrance is not None and self._entrance.has_silent:
+            return True
         connections = self.server.connections if self.server is not None else []
         return any(each._request_count == 0 for each in connections)
 

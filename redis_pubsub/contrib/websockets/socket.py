@@ -17,9 +17,9 @@ from ...frames import BINARY, TEXT, cut_reason, frame
 from ...metrics import Metrics
 from ...options import Limits
 from ...readers.delivery import on_loop
-from ...web.guard import pace_of_handlers
 from ...web.guarded import GuardedSocket
 from ...web.outlet import Outlet
+from ...web.pace import pace_of_handlers
 from .inbox import Inbox
 
 logger = logging.getLogger("redis_pubsub.websockets")
