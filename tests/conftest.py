@@ -99,15 +99,20 @@ class Served:
 
 @pytest.fixture
 async def serve(site: dict[str, Any]) -> AsyncIterator[Serve]:
-    """Serve handlers: ``served = await serve(handler, …)``."""
+    """Serve handlers: ``served = await serve(handler, …)``, by aiohttp's own runner or
+    another."""
     from redis_pubsub.contrib.websockets import setup
 
     runners: list[web.AppRunner] = []
     sessions: list[aiohttp.ClientSession] = []
 
-    async def start(*handlers: Any, app: web.Application | None = None) -> Served:
+    async def start(
+        *handlers: Any,
+        app: web.Application | None = None,
+        run: Callable[[web.Application], web.AppRunner] = web.AppRunner,
+    ) -> Served:
         app = setup(handlers=list(handlers)) if app is None else app
-        runner = web.AppRunner(app)
+        runner = run(app)
         runners.append(runner)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()

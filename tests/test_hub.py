@@ -33,11 +33,14 @@ class SlowBroker:
     async def close(self):
         self.calls.append(("close", ""))
 
-    async def subscribe(self, channel):
+    def subscribe(self, channel):
         self.calls.append(("subscribe", channel))
-        await asyncio.sleep(0)
+        confirmed = asyncio.get_running_loop().create_future()
         if self.error:
-            raise self.error
+            confirmed.set_exception(self.error)
+        else:
+            confirmed.set_result(None)
+        return confirmed
 
     async def unsubscribe(self, channel):
         self.calls.append(("unsubscribe", channel))

@@ -35,7 +35,10 @@ class QuietBroker:
 
     async def close(self) -> None: ...
 
-    async def subscribe(self, channel: str) -> None: ...
+    def subscribe(self, channel: str) -> asyncio.Future[None]:
+        confirmed = asyncio.get_running_loop().create_future()
+        confirmed.set_result(None)
+        return confirmed
 
     async def unsubscribe(self, channel: str) -> None: ...
 

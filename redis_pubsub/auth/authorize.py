@@ -13,8 +13,7 @@ import inspect
 import logging
 import time
 from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.db import DatabaseError, InterfaceError, router
 from django.db.models import Exists, OuterRef
@@ -41,8 +40,7 @@ _ROWS_REMEMBERED = 10_000
 _ABSENCE_REMEMBERED_S = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(NamedTuple):
     """The answer to a wish to listen.
 
     Attributes:

@@ -49,6 +49,8 @@ class Rules:
             for channel in channels
             if (address := address_of(channel)) is not None
         }
+        if not addresses:
+            return set()
         whose = {(BROADCAST, "")}
         if user is not None:
             whose.add((USER, str(user.pk)))

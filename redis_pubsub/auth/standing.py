@@ -13,7 +13,7 @@ import hmac
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.conf import settings
@@ -70,6 +70,7 @@ class Standing:
         digest: `digest_of` session key or token; of a ticket, those it was issued for.
         expires_at: Unix time at which it ends; 0 for never, or not known yet.
         seal: Of a ticket's user: what his next password changes; ``""`` where none does.
+        user_id: The user's primary key as text.
     """
 
     user: AbstractBaseUser
@@ -79,10 +80,10 @@ class Standing:
     digest: str = ""
     expires_at: float = 0
     seal: str = ""
+    user_id: str = field(init=False)
 
-    @property
-    def user_id(self) -> str:
-        return str(self.user.pk)
+    def __post_init__(self) -> None:
+        self.user_id = str(self.user.pk)
 
 
 class Verdict(NamedTuple):
@@ -104,19 +105,23 @@ def user_of_word(pk: Any) -> AbstractBaseUser | None:
     that he is active. Everything else is read when somebody looks at it, in a thread; so
     whoever only connects costs no query. ``None`` if that is no primary key."""
     model = get_user_model()
-    field = model._meta.pk
     try:
-        key = field.to_python(pk)
+        key = model._meta.pk.to_python(pk)
     except ValidationError:
         return None
     if key is None or key == "":
         return None
-    names, values = [field.attname], [key]
-    if any(each.attname == "is_active" for each in model._meta.concrete_fields):
-        names.append("is_active")
-        values.append(True)
+    names = _taken_at_word(model)
+    values = (key, True)[: len(names)]
     user: AbstractBaseUser = model.from_db(router.db_for_read(model), names, values)
     return user
+
+
+@functools.lru_cache(maxsize=8)
+def _taken_at_word(model: type[AbstractBaseUser]) -> tuple[str, ...]:
+    """The fields of a `user_of_word`."""
+    names = [each.attname for each in model._meta.concrete_fields]
+    return (model._meta.pk.attname, *(name for name in names if name == "is_active"))
 
 
 def judge(standings: Sequence[Standing]) -> list[Verdict]:

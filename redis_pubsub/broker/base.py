@@ -7,6 +7,7 @@ It knows no listeners: those are the hub's.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -91,12 +92,14 @@ class Broker(Protocol):
     async def close(self) -> None:
         """Give back every connection and end every task."""
 
-    async def subscribe(self, channel: str) -> None:
-        """Want a channel. On return a message published now will be delivered.
+    def subscribe(self, channel: str) -> asyncio.Future[None]:
+        """Want a channel.
 
-        Raises:
-            BrokerUnavailable: Not confirmed within ``subscribe_timeout_s``. The
-                channel is still wanted until `unsubscribe`.
+        Returns:
+            Done once a message published then will be delivered; await it behind
+            ``asyncio.shield``, since others may. It fails with `BrokerUnavailable` where
+            that is not confirmed within ``subscribe_timeout_s``; the channel is still
+            wanted until `unsubscribe`.
         """
 
     async def unsubscribe(self, channel: str) -> None:

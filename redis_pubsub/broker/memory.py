@@ -57,12 +57,20 @@ class MemoryBroker:
         self._store.detach(self)
         self._sink = None
 
-    async def subscribe(self, channel: str) -> None:
-        await asyncio.sleep(0)
-        if self._sink is None:
-            raise BrokerUnavailable("this broker is closed")
-        self._wanted.add(channel)
-        await asyncio.sleep(0)
+    def subscribe(self, channel: str) -> asyncio.Future[None]:
+        confirmed = self._loop.create_future()
+        self._loop.call_soon(self._subscribe, channel, confirmed)
+        return confirmed
+
+    def _subscribe(self, channel: str, confirmed: asyncio.Future[None]) -> None:
+        if self._sink is not None:
+            self._wanted.add(channel)
+        if confirmed.done():
+            return
+        if self._sink is not None:
+            confirmed.set_result(None)
+        else:
+            confirmed.set_exception(BrokerUnavailable("this broker is closed"))
 
     async def unsubscribe(self, channel: str) -> None:
         await asyncio.sleep(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -85,8 +86,8 @@ class RedisBroker:
         if self._master is not None:
             await self._master.close()
 
-    async def subscribe(self, channel: str) -> None:
-        await self.subscriber.subscribe(channel)
+    def subscribe(self, channel: str) -> asyncio.Future[None]:
+        return self.subscriber.subscribe(channel)
 
     async def unsubscribe(self, channel: str) -> None:
         self.subscriber.unsubscribe(channel)

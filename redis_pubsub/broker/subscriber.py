@@ -31,6 +31,7 @@ from .base import Sink
 from .commands import Command
 from .dialing import abort, connect, replies_at_hand
 from .liveness import Liveness
+from .patience import Patience
 from .replication import REPLICATION, Replication
 from .sentinel import Master, open_pool
 from .subscriptions import Subscriptions
@@ -83,6 +84,7 @@ class Subscriber:
             retry=Retry(NoBackoff(), 0),
         )
         self._subscriptions = Subscriptions(channel_key)
+        self._patience = Patience(options.subscribe_timeout_s, self._lost_patience)
         self._connected = asyncio.Event()
         self._resumed = asyncio.Event()
         self._resumed.set()
@@ -122,19 +124,23 @@ class Subscriber:
             await asyncio.wait([self._task])
             self._task = None
         await self._watch.close()
+        self._patience.close()
         self._subscriptions.fail(BrokerUnavailable("this process is stopping"))
 
-    async def subscribe(self, channel: str) -> None:
+    def subscribe(self, channel: str) -> asyncio.Future[None]:
+        """See `redis_pubsub.broker.Broker.subscribe`."""
         confirmed = self._subscriptions.want(channel)
-        try:
-            async with asyncio.timeout(self._options.subscribe_timeout_s):
-                await asyncio.shield(confirmed)
-        except TimeoutError:
-            self._metrics.count("subscribe_failed")
-            raise BrokerUnavailable(
-                f"Redis did not confirm a subscription within "
-                f"{self._options.subscribe_timeout_s} s"
-            ) from None
+        if not confirmed.done():
+            self._patience.lend(channel, confirmed)
+        return confirmed
+
+    def _lost_patience(self, channel: str, confirmed: asyncio.Future[None]) -> None:
+        self._metrics.count("subscribe_failed")
+        error = BrokerUnavailable(
+            f"Redis did not confirm a subscription within "
+            f"{self._options.subscribe_timeout_s} s"
+        )
+        self._subscriptions.disappoint(channel, confirmed, error)
 
     def unsubscribe(self, channel: str) -> None:
         self._subscriptions.forget(channel)

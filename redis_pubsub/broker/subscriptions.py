@@ -42,6 +42,17 @@ class Subscriptions:
             self._ask("SUBSCRIBE", key)
         return confirmed
 
+    def disappoint(
+        self, channel: str, confirmed: asyncio.Future[None], error: Exception
+    ) -> None:
+        """Whoever waits for a channel has waited long enough; it is wanted all the same."""
+        if self._confirmed.get(channel) is confirmed:
+            self._confirmed[channel] = asyncio.get_running_loop().create_future()
+        if not confirmed.done():
+            confirmed.set_exception(error)
+            # Where nobody waits any more, nobody misses it.
+            confirmed.exception()
+
     def forget(self, channel: str) -> None:
         confirmed = self._confirmed.pop(channel, None)
         if confirmed is not None:

@@ -58,6 +58,11 @@ class Admission:
         self._feed = self._hub.hold(self._channel, keeps_log=not self._is_skipped)
         self._hub.ask_for(self._feed)
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether the broker delivers the channel: `open` would not wait."""
+        return self._feed is not None and self._hub.is_heard_by(self._feed)
+
     async def open(self) -> None:
         """Hear the channel: `begin`, if nobody did, and wait for the broker.
 

@@ -92,8 +92,6 @@ class Hub:
         for feed in self._feeds.values():
             if feed.leaving is not None:
                 feed.leaving.cancel()
-            if feed.subscribed is not None:
-                feed.subscribed.cancel()
             if feed.forgetting is not None:
                 feed.forgetting.cancel()
         self._lanes.close()
@@ -141,6 +139,10 @@ class Hub:
         if feed is None or feed.subscribed is None:
             return False
         return feed.subscribed.done() and not _has_failed(feed.subscribed)
+
+    def is_heard_by(self, feed: Feed) -> bool:
+        """The same of a feed; a look, where `is_heard` asks."""
+        return feed.subscribed is self._confirmed
 
     # -- listeners --------------------------------------------------------------
 
@@ -235,11 +237,14 @@ class Hub:
 
     def ask_for(self, feed: Feed) -> asyncio.Future[None]:
         """Ask the broker to deliver a channel, once for all who want it."""
-        if feed.subscribed is None or _has_failed(feed.subscribed):
-            feed.subscribed = asyncio.create_task(self._subscribe(feed))
-            # Whoever waits hears of a failure; where nobody does, nobody misses it.
-            feed.subscribed.add_done_callback(_has_failed)
-        return feed.subscribed
+        subscribed = feed.subscribed
+        if subscribed is self._confirmed:
+            return subscribed
+        if subscribed is None or _has_failed(subscribed):
+            feed.subscribed = subscribed = self.broker.subscribe(feed.channel)
+            # First of all who wait for it.
+            subscribed.add_done_callback(functools.partial(self._answered, feed))
+        return subscribed
 
     async def subscribed(self, feed: Feed) -> None:
         """Make the broker deliver a channel, and wait until it does.
@@ -248,18 +253,13 @@ class Hub:
             BrokerUnavailable: It did not confirm in time.
         """
         subscribed = self.ask_for(feed)
-        if not subscribed.done():
-            try:
-                await asyncio.shield(subscribed)
-            except BaseException:
-                if subscribed.done() and feed.subscribed is subscribed:
-                    feed.subscribed = None
-                raise
+        if subscribed is not self._confirmed:
+            await asyncio.shield(subscribed)
 
-    async def _subscribe(self, feed: Feed) -> None:
-        await self.broker.subscribe(feed.channel)
-        feed.subscribed = self._confirmed
-        self._continuity.learn(feed)
+    def _answered(self, feed: Feed, subscribed: asyncio.Future[None]) -> None:
+        if feed.subscribed is subscribed and not _has_failed(subscribed):
+            feed.subscribed = self._confirmed
+            self._continuity.learn(feed)
 
     def leave(self, channel: str, listener: Listener) -> None:
         """Feed a listener no more; unknown ones are fine."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..broker import History
 from ..messages import Message, Position
@@ -11,8 +11,7 @@ LOG_BYTES = 16_777_216
 """What a log may hold; beyond it begins anew, and who waits for it tries again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Past:
+class Past(NamedTuple):
     """What a listener has to know of a channel before it is fed.
 
     Attributes:

@@ -62,7 +62,8 @@ class Door(asyncio.Protocol):
 
     @property
     def sockname(self) -> Any:
-        return self._extra("sockname")
+        # Nobody asks for it, and the kernel would be asked.
+        return None
 
     def _extra(self, name: str) -> Any:
         return None if self.transport is None else self.transport.get_extra_info(name)

@@ -110,14 +110,11 @@ def _bad(text: str) -> web.HTTPException:
     return web.HTTPBadRequest(text=f"{text}\n")
 
 
-async def _refused(fault: web.HTTPException) -> web.StreamResponse:
-    fault.force_close()
-    fault.headers[hdrs.SERVER] = SERVER
+async def _refused(fault: Exception) -> web.StreamResponse:
+    if isinstance(fault, web.HTTPException):
+        fault.force_close()
+        fault.headers[hdrs.SERVER] = SERVER
     raise fault
-
-
-async def _raised(refusal: Exception) -> web.StreamResponse:
-    raise refusal
 
 
 async def tidy(request: web.Request, response: web.StreamResponse) -> None:
@@ -198,7 +195,7 @@ def strict(server: web.Server, on_refused: Callable[[], None]) -> StrictServer:
             return answer
         if fault is None:
             refusal, connection.refusal = connection.refusal, None
-            return _raised(refusal)
+            return _refused(refusal)
         on_refused()
         return _refused(fault)
 

@@ -10,9 +10,11 @@ from collections.abc import Callable
 from types import SimpleNamespace
 
 import msgspec
-from aiohttp import WebSocketError, web
+from aiohttp import WebSocketError, WSMsgType, web
+from aiohttp._websocket.reader import WebSocketDataQueue
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpRequestParser
+from aiohttp.http_websocket import WebSocketReader
 
 from redis_pubsub.auth.authenticator import is_possible
 from redis_pubsub.auth.origin import is_origin_allowed, origin_of_page, plain_origin
@@ -37,6 +39,7 @@ from redis_pubsub.metrics import Metrics
 from redis_pubsub.web.connections import _code_of
 from redis_pubsub.web.guard import Guard
 from redis_pubsub.web.handshake import Gatekeeper
+from redis_pubsub.web.incoming import Broken, Incoming
 from redis_pubsub.web.pace import Pace
 from redis_pubsub.web.redaction import printable
 from redis_pubsub.web.requests import fault_of, strict
@@ -322,6 +325,48 @@ def _passed(data, step, pace):
     return parser.fed, told.heard[:1]
 
 
+_LARGEST = 5_000
+
+
+def frames(data: bytes) -> None:
+    """However frames are cut, the messages are the same; and aiohttp reads no others."""
+    step = 1 + (data[0] if data else 0) % 17
+    said, code = _read(data, len(data) or 1)
+    assert (said, code) == _read(data, step), (said, code)
+    theirs, their_code = _as_aiohttp_reads(data)
+    assert said == theirs[: len(said)], (said, theirs)
+    if code is None:
+        assert (len(theirs), their_code) == (len(said), None), (theirs, their_code)
+
+
+def _read(data, step):
+    incoming, said = Incoming(_FREE, _LARGEST), []
+    try:
+        for begin in range(0, len(data), step):
+            incoming.feed(data[begin : begin + step])
+            while (found := incoming.next()) is not None:
+                said.append(found)
+    except Broken as error:
+        return said, error.code
+    return said, None
+
+
+def _as_aiohttp_reads(data):
+    queue = WebSocketDataQueue(_Reading(), 2**20, loop=_loop)
+    reader = WebSocketReader(queue, _LARGEST, compress=False, decode_text=False)
+    reader.feed_data(data)
+    said = []
+    for message, _ in queue._buffer:
+        payload = message.data
+        if message.type is WSMsgType.CLOSE:
+            payload = b""
+            if message.data:
+                payload = message.data.to_bytes(2, "big") + (message.extra or "").encode()
+        said.append((int(message.type), bytes(payload)))
+    error = queue.exception()
+    return said, None if error is None else error.code
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
     for target in (
@@ -334,5 +379,6 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         origins,
         requests,
         guard,
+        frames,
     )
 }

@@ -9,6 +9,7 @@ from asgiref.sync import sync_to_async
 from redis_pubsub import apublish
 from redis_pubsub.auth.tokens import connection_token
 from redis_pubsub.contrib.live.server import LiveServer
+from redis_pubsub.contrib.websockets.server import make_runner
 from redis_pubsub.models import Channel
 
 from .client import Live
@@ -70,7 +71,7 @@ def serve_live(serve, settings, site, until):
             "channels": {**CHANNELS, **(channels or {})},
             **values,
         }
-        live = LiveSite(await serve(*procedures))
+        live = LiveSite(await serve(*procedures, run=make_runner))
         # Once the control channel is heard everything is looked at again: before a test.
         await until(lambda: live.server.changes)
         return live

@@ -236,3 +236,17 @@ async def test_a_process_that_ends_says_so(live, user, until):
     assert (await deaf.frame())[0] == 0x88 and await deaf.frame() is None
     await until(lambda: not len(live.engine.part(Connections)))
     assert live.engine.hub.channels.keys() <= {"\x00control"}
+
+
+@with_database
+async def test_who_has_left_already_is_not_waited_for(serve_live, until):
+    """A stop that meets a client on its way out takes no longer for it."""
+    live = await serve_live()
+    raw = await connected(live)
+    connections = live.engine.part(Connections)
+    (connection,) = connections._open
+    raw.close()
+    await until(lambda: not len(connections))
+
+    async with asyncio.timeout(5):
+        await connection.go_away(1001, "the server is restarting", 0)

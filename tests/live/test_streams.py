@@ -213,8 +213,10 @@ async def test_other_methods_do_not_reach_the_sites_pages(serve, site):
 async def test_a_redis_that_is_down_is_a_503(live, monkeypatch):
     """Posts could not be brought: the client tries again."""
 
-    async def down(*args):
-        raise BrokerUnavailable("Redis is down")
+    def down(*args):
+        failed = asyncio.get_running_loop().create_future()
+        failed.set_exception(BrokerUnavailable("Redis is down"))
+        return failed
 
     monkeypatch.setattr(live.engine.hub.broker, "subscribe", down)
     raw = await Raw.open(live)

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
+from aiohttp import web
 
 from redis_pubsub.contrib.websockets import websocket
+from redis_pubsub.contrib.websockets.server import make_runner
 from tests.live.raw import Raw
 
 KIB, MIB = 1_024, 1_048_576
@@ -390,11 +392,14 @@ LIVE_CASES = {
 }
 
 
+@pytest.mark.parametrize("run", [make_runner, web.AppRunner], ids=["ours", "aiohttp's"])
 @pytest.mark.parametrize("name", LIVE_CASES)
-async def test_the_live_endpoint_answers_as_the_protocol_says(serve, settings, site, name):
-    """The same rules, and its own codes."""
+async def test_the_live_endpoint_answers_as_the_protocol_says(
+    serve, settings, site, name, run
+):
+    """The same rules, and its own codes, whether the connection was aiohttp's before."""
     settings.REDIS_PUBSUB = site | {"live": {"anonymous": True}}
-    served = await serve()
+    served = await serve(run=run)
     client = await Raw.open(SimpleNamespace(served=served))
     await client.upgrade("/connection/websocket")
     client.writer.write(frame(FIN | TEXT, CONNECT))

@@ -158,8 +158,9 @@ async def _admit(
             subs[entry.channel] = outcome
         result = _result(connection, request, identity, subs)
         connection.session.connected(command, result)
-        connection.flush()
-        connection.replay(entries)
+        if entries:
+            connection.flush()
+            connection.replay(entries)
     connection.connected()
     connection.expire("", identity.expires_at)
     await connection.entered(entries)

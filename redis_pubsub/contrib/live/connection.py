@@ -180,9 +180,9 @@ class Connection:
 
     def expire(self, channel: str, at: float) -> None:
         """Let a permission end; see `Expiries.set`."""
+        if not at and (self._expiries is None or channel not in self._expiries):
+            return
         if self._expiries is None:
-            if not at:
-                return
             grace_s = self.server.limits.live_expiry_grace_s
             self._expiries = Expiries(grace_s, self._expired)
         if self.session.ending is None:
@@ -325,6 +325,8 @@ class Connection:
     def send(self, raw: bytes) -> None:
         """See `redis_pubsub.web.connections.Connection`: clients get a ``message``."""
         if self.session.state is State.CONNECTED and self.session.ending is None:
+            # Behind what it was told before.
+            self.flush()
             form = self.line.form
             self.line.outlet.write(form.wrap(form.codec.message_push(raw)))
 
@@ -370,6 +372,9 @@ class Connection:
 
     async def go_away(self, code: int, reason: str, delay_s: float) -> None:
         """See `redis_pubsub.web.connections.Connection`."""
+        if not self.server.is_open(self):
+            # The client was faster.
+            return
         self._ended = asyncio.Event()
         self.end(_shutdown(delay_s))
         await self._ended.wait()

@@ -21,6 +21,8 @@ logger = logging.getLogger("redis_pubsub.live")
 
 COMMANDS_PER_TURN = 64
 """After so many commands of one frame the loop may serve others."""
+TOGETHER_S = 0.025
+"""How long the reply to a connect command waits for those to what came along with it."""
 
 
 class Said(NamedTuple):
@@ -81,6 +83,20 @@ def _failed(connection: Connection) -> None:
 
 
 async def _carry_out(connection: Connection, commands: list[Command]) -> None:
+    if len(commands) < 2 or commands[0].connect is None:
+        await _one_by_one(connection, commands)
+        return
+    # Who connects and subscribes in one breath is answered in one: a write costs as much as
+    # half of what is asked. But the first reply does not wait long for the others.
+    loop = asyncio.get_running_loop()
+    patience = loop.call_later(TOGETHER_S, connection.flush)
+    try:
+        await _one_by_one(connection, commands)
+    finally:
+        patience.cancel()
+
+
+async def _one_by_one(connection: Connection, commands: list[Command]) -> None:
     done, turn_at = 0, COMMANDS_PER_TURN
     while done < len(commands) and connection.session.ending is None:
         batch = _leading_subscribes(commands, done)
@@ -88,7 +104,8 @@ async def _carry_out(connection: Connection, commands: list[Command]) -> None:
             await _subscribe(connection, batch)
         else:
             await _HOW[commands[done].kind](connection, commands[done])
-        connection.flush()
+            if commands[done].connect is None:
+                connection.flush()
         if connection.session.state is not State.CONNECTED:
             # A refused connect: what came along with it is not carried out.
             return

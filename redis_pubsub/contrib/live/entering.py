@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
@@ -51,6 +51,9 @@ class Entry:
         chan_info: What the token wants others to be told.
         after: Where what it missed begins; `since`, unless more was withheld from it.
         replay: How many of the last messages it wants, if it is new.
+        wants_position: Whether the channel has a history that this connection is to
+            follow.
+        replays: How many of the last messages it gets, being new.
     """
 
     channel: str
@@ -71,6 +74,21 @@ class Entry:
     is_in: bool = False
     is_withheld: bool = False
     replay: int = 0
+    wants_position: bool = False
+    replays: int = 0
+
+    def rule(self, options: ChannelOptions) -> None:
+        """Say what holds for the channel."""
+        wish = self.wish
+        self.options = options
+        self.wants_position = options.has_history and (
+            options.force_recovery
+            or options.positioned
+            or wish.recover
+            or wish.recoverable
+            or wish.positioned
+        )
+        self.replays = 0 if wish.recover else max(self.replay, options.replay)
 
     @property
     def since(self) -> Position | None:
@@ -81,23 +99,6 @@ class Entry:
     def foreign_token(self) -> str:
         """What is for the site's own method: not a token that was looked at here."""
         return "" if self.by_token else self.wish.token
-
-    @property
-    def wants_position(self) -> bool:
-        """Whether the channel has a history that this connection is to follow."""
-        wish, options = self.wish, self.options
-        return options.has_history and (
-            options.force_recovery
-            or options.positioned
-            or wish.recover
-            or wish.recoverable
-            or wish.positioned
-        )
-
-    @property
-    def replays(self) -> int:
-        """How many of the last messages it gets, being new."""
-        return 0 if self.wish.recover else max(self.replay, self.options.replay)
 
     @property
     def reads(self) -> bool:
@@ -146,6 +147,8 @@ class Entering:
 
     async def prepare(self) -> None:
         """Ask whether each may be, hear its channel, and read what was missed."""
+        if not self._entries:
+            return
         self._check_tokens()
         await self._authorize()
         granted = [entry for entry in self._entries if entry.refusal is None]
@@ -153,7 +156,8 @@ class Entering:
         for entry in granted:
             self._begin(entry)
         for entry in granted:
-            await self._open(entry)
+            if entry.admission is not None and not entry.admission.is_heard:
+                await self._open(entry)
         reading = [each for each in granted if each.reads and each.refusal is None]
         for entry in reading:
             self._ask_ahead(entry)
@@ -301,9 +305,9 @@ class Entering:
         if address_kind(entry.channel) == BROADCAST:
             # What is for everybody who is connected is kept only where a rule says so:
             # else losing it would send everybody away at once.
-            entry.options = ruled
+            entry.rule(ruled)
         else:
-            entry.options = config.model_channel_options(entry.channel)
+            entry.rule(config.model_channel_options(entry.channel))
         # A position is given out where messages to come will have one.
         entry.begins = ruled.has_history or grant.has_row or entry.is_server_side
 
@@ -364,7 +368,7 @@ class Entering:
         self._gates.append((entry, gate))
         past = admission.admit(gate)
         shown = await audiences.shown(entry.channel, past.missed, connection.viewer)
-        entry.gate, entry.past = gate, replace(past, missed=shown)
+        entry.gate, entry.past = gate, past._replace(missed=shown)
         entry.is_withheld = entry.is_withheld or (bool(past.missed) and not shown)
 
     def _settle(self, entry: Entry, gate: Gate) -> None:

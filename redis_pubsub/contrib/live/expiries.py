@@ -47,6 +47,10 @@ class Expiries:
             loop = asyncio.get_running_loop()
             self._timers[channel] = loop.call_later(delay_s, self._end, channel)
 
+    def __contains__(self, channel: object) -> bool:
+        """Whether a permission is to end."""
+        return channel in self._timers
+
     def clear(self) -> None:
         """No permission ends any more."""
         for timer in self._timers.values():

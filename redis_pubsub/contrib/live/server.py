@@ -96,6 +96,10 @@ class LiveServer:
         self._users.discard(connection.user_id, connection)
         return True
 
+    def is_open(self, connection: Connection) -> bool:
+        """Whether a connection's line is open on either side."""
+        return connection in self._open
+
     def closed(self, connection: Connection) -> None:
         """A connection's line is closed on both sides."""
         self._open.discard(connection)

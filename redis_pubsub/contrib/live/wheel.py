@@ -48,7 +48,8 @@ class Wheel:
         Returns:
             The slot, for `discard`.
         """
-        slot = (self._now + random.randint(SLOTS // 2, SLOTS - 1)) % SLOTS
+        ahead = SLOTS // 2 + int(random.random() * (SLOTS // 2))
+        slot = (self._now + ahead) % SLOTS
         self._slots[slot].add(pinged)
         self._count += 1
         if self._timer is None:

@@ -112,7 +112,7 @@ class Session:
             not kind
             or (not command.id and kind != "send")
             or is_connect is not (self.state is State.NEW)
-            or getattr(command.request, "channel", None) == ""
+            or getattr(getattr(command, kind), "channel", None) == ""
         ):
             self.end(Disconnects.BAD_REQUEST)
             return False
