@@ -58,6 +58,7 @@ class Liveness:
 
     Attributes:
         heard_at: When anything arrived last; minus infinity before it did.
+        proved_at: When a message did.
         probe: Number of the probe that is out.
     """
 
@@ -67,6 +68,7 @@ class Liveness:
         self._interval_s = interval_s
         self._chance = chance
         self.heard_at = float("-inf")
+        self.proved_at = float("-inf")
         self._quiet_since = 0.0
         self._probed_at: float | None = None
         self.probe = 0
@@ -96,7 +98,7 @@ class Liveness:
 
     def proved(self, now: float) -> None:
         """A message arrived: what is published comes through."""
-        self.heard_at = now
+        self.heard_at = self.proved_at = now
         self.began(now)
         self._failures = 0
         self._no_abort_before = float("-inf")

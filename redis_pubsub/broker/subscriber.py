@@ -267,7 +267,9 @@ class Subscriber:
     def _take(self, reply: list[Any], sink: Sink, now: float) -> None:
         kind, name = reply[0], reply[1]
         if kind == b"message":
-            self._liveness.proved(now)
+            if self._liveness.proved_at != now:
+                # Once for all that one read has brought.
+                self._liveness.proved(now)
             channel = self._subscriptions.channels.get(name)
             if channel is not None and channel != self._probe_channel:
                 sink.deliver(channel, reply[2])

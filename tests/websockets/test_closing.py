@@ -197,7 +197,7 @@ async def test_a_request_on_a_connection_that_was_just_accepted_is_answered(site
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     reader, writer = await asyncio.open_connection(*runner.addresses[0])
-    while not runner.server.connections:
+    while not runner.server.entrance.has_silent:
         await asyncio.sleep(0.01)
 
     cleaning = asyncio.create_task(runner.cleanup())

@@ -69,12 +69,15 @@ def error(command_id: int, code: Code) -> bytes:
 
 def publication(message: Message) -> bytes:
     """A message as clients know it."""
+    known, info, offset = tags(message), message.header.info, message.position.offset
+    if not (known or offset) and info is None:
+        # Plain values without a history, as on a channel for each user.
+        return b'{"data":%s}' % message.raw
     parts = [b'{"data":', message.raw]
-    if message.position.offset:
-        parts.append(b',"offset":%d' % message.position.offset)
-    if message.header.info is not None:
-        parts += [b',"info":', encode(message.header.info)]
-    known = tags(message)
+    if offset:
+        parts.append(b',"offset":%d' % offset)
+    if info is not None:
+        parts += [b',"info":', encode(info)]
     if known:
         parts += [b',"tags":', encode(known)]
     parts.append(b"}")
