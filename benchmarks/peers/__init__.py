@@ -242,7 +242,7 @@ PEERS = {
         Peer(
             "live",
             "django-redis-pubsub, live endpoint",
-            "gunicorn with aiohttp's uvloop worker; JSON protocol",
+            "gunicorn with aiohttp's uvloop worker; JSON protocol; no personal channels",
             _gunicorn("aiohttp.GunicornUVLoopWebWorker"),
             "ours",
             live,
@@ -255,7 +255,7 @@ PEERS = {
         Peer(
             "live-asyncio",
             "the same on asyncio's loop",
-            "gunicorn with aiohttp's asyncio worker; JSON protocol",
+            "gunicorn with aiohttp's asyncio worker; JSON protocol; no personal channels",
             _gunicorn("aiohttp.GunicornWebWorker"),
             "ours",
             live,
