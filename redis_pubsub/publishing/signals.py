@@ -187,7 +187,9 @@ def _publish(
         logger.exception("%s %s was not published", instance._meta.label, instance.pk)
         return
     outbox = uses_outbox(type(instance))
-    transactions.after_commit(draft, using, replaces=replaces, outbox=outbox)
+    transactions.after_commit(
+        draft, using, replaces=replaces, waits=False, outbox=outbox
+    )
 
 
 def _publish_all(rows: Iterable[PublishableModel], event: str, using: str) -> None:
@@ -206,7 +208,8 @@ def _publish_all(rows: Iterable[PublishableModel], event: str, using: str) -> No
             _publish(row, event, using)
         return
     if drafts:
-        transactions.all_after_commit(drafts, using, outbox=uses_outbox(type(rows[0])))
+        outbox = uses_outbox(type(rows[0]))
+        transactions.all_after_commit(drafts, using, waits=False, outbox=outbox)
 
 
 def _unpoisoned(using: str, is_needed: bool) -> Any:

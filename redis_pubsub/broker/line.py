@@ -1,0 +1,272 @@
+"""One connection on which messages are written before the answers to earlier ones are read.
+
+Not for two threads at once: `Posting` sees to that, and to whoever wants to know what became
+of the messages.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+from redis.exceptions import RedisError, ResponseError, TimeoutError
+
+from ..exceptions import BrokerUnavailable
+from .base import Settled
+from .commands import Command, checked, not_loaded
+from .replication import REPLICATION, Replication, ServerChanged
+from .scripts import PUBLISH
+
+LATE_S = 0.5
+"""An answer that takes longer is waited for before anything newer is written."""
+LOOK_S = 1.0
+"""How often it is asked whether a connection that is never idle still leads to the master."""
+
+_LOAD = ("SCRIPT", "LOAD", PUBLISH.text)
+
+
+@dataclass(frozen=True, slots=True)
+class _Post:
+    """Messages that were written together.
+
+    Attributes:
+        before: Commands in front of them.
+        commands: One for each message, as before `Replication.ready`.
+        size: Bytes.
+        written_at: Of the monotonic clock.
+    """
+
+    before: list[Command]
+    commands: Sequence[Command]
+    size: int
+    written_at: float
+    settled: Settled
+
+
+class Line:
+    """Opened at the first write, and anew when it was lost.
+
+    Args:
+        pool: Makes the connection.
+        replication: Which server it leads to.
+        timeout_s: How long an answer may take.
+
+    Attributes:
+        told: What became of messages, for the owner to pass on.
+        failures: How often Redis could not be reached, or did not answer in time.
+    """
+
+    def __init__(
+        self, pool: redis.ConnectionPool, replication: Replication, timeout_s: float
+    ) -> None:
+        self.told: deque[tuple[Settled, BrokerUnavailable | None]] = deque()
+        self.failures = 0
+        self._pool = pool
+        self._replication = replication
+        self._timeout_s = timeout_s
+        self._connection: Any = None
+        self._posts: deque[_Post] = deque()
+        self._messages = 0
+        self._bytes = 0
+        self._looked_at = 0.0
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether there is an answer to everything that was written."""
+        return not self._posts
+
+    def write(self, commands: Sequence[Command], settled: Settled) -> None:
+        """Write messages behind those before.
+
+        Raises:
+            RedisError: They may not have been sent; ``settled`` will not be called.
+            OSError: The same.
+        """
+        self.read_there()
+        if self._posts:
+            now = time.monotonic()
+            is_late = now - self._posts[0].written_at > LATE_S
+            if is_late or now - self._looked_at > LOOK_S:
+                self.read_all()
+        try:
+            self._write(commands, settled)
+        except ServerChanged:
+            # Nothing was sent; now that the server is known, it is.
+            self._write(commands, settled)
+
+    def _write(self, commands: Sequence[Command], settled: Settled) -> None:
+        self._replication.begin()
+        ready = [self._replication.ready(command) for command in commands]
+        # A missing script would show in the answer, when newer messages may be out.
+        before: list[Command] = [_LOAD] if self._open() else []
+        if self._replication.is_due():
+            before.append(REPLICATION)
+        packed = self._connection.pack_commands([*before, *ready])
+        try:
+            self._connection.send_packed_command(packed)
+        except (RedisError, OSError) as error:
+            self.lose(error)
+            raise
+        size = sum(map(len, packed))
+        self._append(_Post(before, commands, size, time.monotonic(), settled))
+
+    def _append(self, post: _Post) -> None:
+        self._posts.append(post)
+        self._messages += len(post.commands)
+        self._bytes += post.size
+
+    def _open(self) -> bool:
+        """Have a connection.
+
+        Returns:
+            Whether it is a new one.
+        """
+        if self._connection is not None and not self._posts and not self._is_usable():
+            self._drop()
+        if self._connection is not None:
+            return False
+        try:
+            self._connection = self._pool.get_connection()
+        except ServerChanged:
+            raise
+        except (RedisError, OSError):
+            self.failures += 1
+            raise
+        self._looked_at = time.monotonic()
+        return True
+
+    def _is_usable(self) -> bool:
+        """Whether the connection is the one it was, with nothing to be read."""
+        self._looked_at = time.monotonic()
+        socket = self._connection._sock
+        try:
+            # Open already; one of Sentinel's sees to it that it leads to the master.
+            self._connection.connect()
+            return self._connection._sock is socket and not self._connection.can_read()
+        except (RedisError, OSError):
+            return False
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        connection.disconnect()
+        self._pool.release(connection)
+
+    def lose(self, error: BaseException) -> None:
+        """Give the connection up, and every message that has no answer."""
+        if isinstance(error, TimeoutError):
+            self.failures += 1
+        posts, self._posts = self._posts, deque()
+        self._messages = self._bytes = 0
+        for post in posts:
+            unavailable = BrokerUnavailable(f"Redis: {error}")
+            unavailable.__cause__ = error
+            self.told.append((post.settled, unavailable))
+        if self._connection is not None:
+            self._drop()
+
+    # -- answers ---------------------------------------------------------------------------
+
+    def read_there(self) -> None:
+        """Read the answers that have come; give up what has none for too long."""
+        try:
+            while self._posts and self._connection.can_read():
+                self._take()
+            if self._posts:
+                self._wait_until(self._posts[0].written_at + self._timeout_s, is_late=True)
+        except (RedisError, OSError) as error:
+            self.lose(error)
+
+    def read_all(self, besides: int = 0, besides_bytes: int = 0) -> None:
+        """Wait for answers, until no more than so many are missing. If the connection is
+        lost meanwhile, there are none.
+
+        Raises:
+            TimeoutError: Redis hangs; what is unanswered is given up.
+        """
+        deadline = time.monotonic() + self._timeout_s
+        while self._messages > besides or self._bytes > besides_bytes:
+            try:
+                self._wait_until(deadline)
+                self._take()
+            except TimeoutError as error:
+                self.lose(error)
+                raise
+            except (RedisError, OSError) as error:
+                self.lose(error)
+
+    def _wait_until(self, deadline: float, *, is_late: bool = False) -> None:
+        left_s = max(0.0, deadline - time.monotonic())
+        if left_s if is_late else self._connection.can_read(left_s):
+            return
+        raise TimeoutError(f"no answer within {self._timeout_s:g} s")
+
+    def _take(self) -> None:
+        """Read the answer to what was written first."""
+        post = self._posts[0]
+        replies = self._replies(post)
+        self._pop()
+        if not_loaded(replies):
+            self._send_again(post, replies)
+        else:
+            self._tell(post, replies)
+
+    def _replies(self, post: _Post) -> list[Any]:
+        for command in post.before:
+            reply = answer(self._connection)
+            if command is REPLICATION:
+                self._replication.read(reply)
+        return [answer(self._connection) for _ in post.commands]
+
+    def _pop(self) -> None:
+        post = self._posts.popleft()
+        self._messages -= len(post.commands)
+        self._bytes -= post.size
+
+    def _send_again(self, first: _Post, replies: list[Any]) -> None:
+        """Redis has forgotten the script while the connection was open (``SCRIPT FLUSH``):
+        what was written since is refused as well, and is sent again in its order before
+        anything newer is."""
+        refused = [(first, replies)]
+        try:
+            while self._posts:
+                post = self._posts[0]
+                replies = self._replies(post)
+                self._pop()
+                if not_loaded(replies):
+                    refused.append((post, replies))
+                else:
+                    self._tell(post, replies)
+            places = [(all_, i) for _, all_ in refused for i in not_loaded(all_)]
+            commands = [p.commands[i] for p, all_ in refused for i in not_loaded(all_)]
+            ready = [self._replication.ready(command) for command in commands]
+            packed = self._connection.pack_commands([_LOAD, *ready])
+            self._connection.send_packed_command(packed)
+            answer(self._connection)
+            for all_, i in places:
+                all_[i] = answer(self._connection)
+        except (RedisError, OSError):
+            # Not answered, after all: whoever gives the others up gives these up as well.
+            self._posts.extendleft(post for post, _ in reversed(refused))
+            raise
+        for post, replies in refused:
+            self._tell(post, replies)
+
+    def _tell(self, post: _Post, replies: list[Any]) -> None:
+        outcome = None
+        try:
+            checked(replies)
+        except BrokerUnavailable as error:
+            outcome = error
+        self.told.append((post.settled, outcome))
+
+
+def answer(connection: Any) -> Any:
+    """The next reply; the error, if Redis answered with one."""
+    try:
+        return connection.read_response()
+    except ResponseError as error:
+        return error
