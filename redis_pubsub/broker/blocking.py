@@ -66,7 +66,9 @@ class BlockingRedisBroker:
         raw_info(self._redis)
         timeout_s = options.command_timeout_s
         self._connections = Connections(pool, _POOL_SIZE, timeout_s)
-        self._posting = Posting(pool, self._replication, timeout_s, metrics)
+        self._posting = Posting(
+            pool, self._replication, timeout_s, metrics, moves=self._master is not None
+        )
 
     def publish(self, drafts: Sequence[Draft]) -> list[Position | None]:
         replies = self._run([self._commands.publish(draft) for draft in drafts])
@@ -168,4 +170,3 @@ class BlockingRedisBroker:
             if name in callbacks and not isinstance(replies[i], Exception):
                 replies[i] = callbacks[name](replies[i])
         return replies
-

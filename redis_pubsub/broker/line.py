@@ -54,6 +54,7 @@ class Line:
         pool: Makes the connection.
         replication: Which server it leads to.
         timeout_s: How long an answer may take.
+        moves: Whether an open connection may have to lead elsewhere, as with Sentinel.
 
     Attributes:
         told: What became of messages, for the owner to pass on.
@@ -61,13 +62,19 @@ class Line:
     """
 
     def __init__(
-        self, pool: redis.ConnectionPool, replication: Replication, timeout_s: float
+        self,
+        pool: redis.ConnectionPool,
+        replication: Replication,
+        timeout_s: float,
+        *,
+        moves: bool,
     ) -> None:
         self.told: deque[tuple[Settled, BrokerUnavailable | None]] = deque()
         self.failures = 0
         self._pool = pool
         self._replication = replication
         self._timeout_s = timeout_s
+        self._moves = moves
         self._connection: Any = None
         self._posts: deque[_Post] = deque()
         self._messages = 0
@@ -105,7 +112,7 @@ class Line:
         before: list[Command] = [_LOAD] if self._open() else []
         if self._replication.is_due():
             before.append(REPLICATION)
-        packed = self._connection.pack_commands([*before, *ready])
+        packed = self._packed([*before, *ready])
         try:
             self._connection.send_packed_command(packed)
         except (RedisError, OSError) as error:
@@ -113,6 +120,16 @@ class Line:
             raise
         size = sum(map(len, packed))
         self._append(_Post(before, commands, size, time.monotonic(), settled))
+
+    def _packed(self, commands: list[Command]) -> list[bytes]:
+        # One is the rule, and packed in half the time by itself.
+        connection = self._connection
+        packed: list[bytes] = (
+            connection.pack_command(*commands[0])
+            if len(commands) == 1
+            else connection.pack_commands(commands)
+        )
+        return packed
 
     def _append(self, post: _Post) -> None:
         self._posts.append(post)
@@ -144,9 +161,14 @@ class Line:
         self._looked_at = time.monotonic()
         socket = self._connection._sock
         try:
-            # Open already; one of Sentinel's sees to it that it leads to the master.
-            self._connection.connect()
-            return self._connection._sock is socket and not self._connection.can_read()
+            if self._moves:
+                # Open already; this sees to it that it leads to the master.
+                self._connection.connect()
+            return (
+                socket is not None
+                and self._connection._sock is socket
+                and not self._connection.can_read()
+            )
         except (RedisError, OSError):
             return False
 
@@ -180,15 +202,18 @@ class Line:
         except (RedisError, OSError) as error:
             self.lose(error)
 
-    def read_all(self, besides: int = 0, besides_bytes: int = 0) -> None:
-        """Wait for answers, until no more than so many are missing. If the connection is
-        lost meanwhile, there are none.
+    def is_over(self, most: int, most_bytes: int) -> bool:
+        """Whether answers to more than so many messages, or bytes, are missing."""
+        return self._messages > most or self._bytes > most_bytes
+
+    def read_all(self) -> None:
+        """Wait for the answers. If the connection is lost meanwhile, there are none.
 
         Raises:
             TimeoutError: Redis hangs; what is unanswered is given up.
         """
         deadline = time.monotonic() + self._timeout_s
-        while self._messages > besides or self._bytes > besides_bytes:
+        while self._posts:
             try:
                 self._wait_until(deadline)
                 self._take()

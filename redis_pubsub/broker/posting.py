@@ -18,7 +18,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import redis
 from redis.exceptions import ConnectionError, RedisError, TimeoutError
@@ -38,8 +38,10 @@ MOST_BYTES = 1_048_576
 """What they may take on the wire."""
 READ_S = 0.02
 """How often the thread looks for answers."""
+LINGER_S = 1.0
+"""How long it goes on after the last message, since waking it costs a save more."""
 IDLE_S = 30.0
-"""After so long without a message the thread ends."""
+"""How long it then sleeps before it ends."""
 
 
 class Posting:
@@ -50,6 +52,7 @@ class Posting:
         replication: Which server it leads to.
         timeout_s: How long an answer may take, and a thread may wait for its turn.
         metrics: Counts deaths of the thread.
+        moves: As of `Line`.
     """
 
     def __init__(
@@ -58,23 +61,27 @@ class Posting:
         replication: Replication,
         timeout_s: float,
         metrics: Metrics,
+        *,
+        moves: bool,
     ) -> None:
         self._pool = pool
         self._replication = replication
         self._timeout_s = timeout_s
         self._metrics = metrics
+        self._moves = moves
         self._begin()
 
     def _begin(self) -> None:
         self._pid = os.getpid()
-        self._line = Line(self._pool, self._replication, self._timeout_s)
-        self._lock = threading.Lock()
+        self._line = Line(self._pool, self._replication, self._timeout_s, moves=self._moves)
+        self._turn = _Turn(self._line, self._timeout_s)
         # One thread tells, without the lock: a handler of the log may publish.
         self._telling = threading.RLock()
         self._tellers = 0
         self._thread: threading.Thread | None = None
         self._is_awake = False
         self._awake = threading.Event()
+        self._watched_until = 0.0
         self._is_closed = False
 
     @property
@@ -94,16 +101,17 @@ class Posting:
         if self._pid != os.getpid():
             self._begin()
         try:
-            with self._turn():
+            with self._turn:
                 self._line.write(commands, settled)
-                most = (MOST, MOST_BYTES) if self._watch() else (0, 0)
-                # These are under way: what becomes of them is told, not raised.
-                with contextlib.suppress(TimeoutError):
-                    self._line.read_all(*most)
+                if not self._watch() or self._line.is_over(MOST, MOST_BYTES):
+                    # These are under way: what becomes of them is told, not raised.
+                    with contextlib.suppress(TimeoutError):
+                        self._line.read_all()
         except (RedisError, OSError) as error:
             raise BrokerUnavailable(f"Redis: {error}") from error
         finally:
-            self._tell()
+            if self._line.told:
+                self._tell()
 
     def settle(self) -> None:
         """Wait until everything is answered, and whoever posted it was told.
@@ -114,7 +122,7 @@ class Posting:
         if self.is_settled:
             return
         try:
-            with self._turn():
+            with self._turn:
                 self._line.read_all()
         except (RedisError, OSError) as error:
             raise BrokerUnavailable(f"Redis: {error}") from error
@@ -128,25 +136,11 @@ class Posting:
         """Settle, and end connection and thread."""
         with contextlib.suppress(BrokerUnavailable):
             self.settle()
-        with self._lock:
+        with self._turn.lock:
             self._line.lose(ConnectionError("closed"))
             self._is_closed = True
         self._awake.set()
         self._tell()
-
-    @contextlib.contextmanager
-    def _turn(self) -> Iterator[None]:
-        """The line, in bounded time: if Redis fails the thread in front, it fails those
-        who wait behind it, and not one after the other."""
-        failures = self._line.failures
-        if not self._lock.acquire(timeout=self._timeout_s):
-            raise TimeoutError("other threads wait for its answers")
-        try:
-            if self._line.failures != failures:
-                raise ConnectionError("it has just failed another thread")
-            yield
-        finally:
-            self._lock.release()
 
     def _tell(self) -> None:
         """Say what became of messages; what is left is another thread's that is at it."""
@@ -169,6 +163,7 @@ class Posting:
         Returns:
             ``False`` if the process gives no thread.
         """
+        self._watched_until = time.monotonic() + LINGER_S
         if self._thread is not None and self._thread.is_alive():
             if not self._is_awake:
                 self._is_awake = True
@@ -193,7 +188,7 @@ class Posting:
     def _run(self) -> None:
         while True:
             self._awake.wait(IDLE_S)
-            with self._lock:
+            with self._turn.lock:
                 if not self._is_awake or self._is_closed:
                     # Under the lock: whoever comes now finds no thread, and starts one.
                     self._thread = None
@@ -204,12 +199,38 @@ class Posting:
                 self._read()
 
     def _read(self) -> None:
-        with self._lock:
+        with self._turn.lock:
             try:
                 self._line.read_there()
             except Exception as error:
                 # Nothing would read the rest: it is lost, and said to be.
                 logger.exception("Redis' answers cannot be read")
                 self._line.lose(error)
-            self._is_awake = not self._line.is_answered
+            is_idle = time.monotonic() > self._watched_until
+            self._is_awake = (
+                not (is_idle and self._line.is_answered) and not self._is_closed
+            )
         self._tell()
+
+
+class _Turn:
+    """The line, for one thread at a time, in bounded time: if Redis fails the thread in front,
+    it fails those who wait behind it, and not one after the other."""
+
+    def __init__(self, line: Line, timeout_s: float) -> None:
+        self.lock = threading.Lock()
+        self._line = line
+        self._timeout_s = timeout_s
+
+    def __enter__(self) -> None:
+        if self.lock.acquire(blocking=False):
+            return
+        failures = self._line.failures
+        if not self.lock.acquire(timeout=self._timeout_s):
+            raise TimeoutError("other threads wait for its answers")
+        if self._line.failures != failures:
+            self.lock.release()
+            raise ConnectionError("it has just failed another thread")
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()

@@ -84,7 +84,9 @@ class Publisher:
             self.send(drafts)
             return
         for begin in range(0, len(drafts), CHUNK):
-            settled = partial(self._settled, drafts[begin : begin + CHUNK], time.monotonic())
+            settled = partial(
+                self._settled, drafts[begin : begin + CHUNK], time.monotonic()
+            )
             try:
                 if self.is_held_off:
                     raise BrokerUnavailable("Redis hung a moment ago; not tried again yet")

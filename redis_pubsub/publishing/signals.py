@@ -187,9 +187,7 @@ def _publish(
         logger.exception("%s %s was not published", instance._meta.label, instance.pk)
         return
     outbox = uses_outbox(type(instance))
-    transactions.after_commit(
-        draft, using, replaces=replaces, waits=False, outbox=outbox
-    )
+    transactions.after_commit(draft, using, replaces=replaces, waits=False, outbox=outbox)
 
 
 def _publish_all(rows: Iterable[PublishableModel], event: str, using: str) -> None:
