@@ -20,8 +20,8 @@ from .presence import PresenceReader, PresenceStore
 FORWARD, REVERSE, TAIL = "f", "r", "t"
 
 Settled = Callable[[BrokerUnavailable | None], None]
-"""Told what became of posted messages: ``None`` if the broker took all of them. Once, by any
-thread; must not raise."""
+"""Told what became of posted messages: ``None`` if the broker took all of them. Once, by
+any thread; must not raise."""
 
 
 @dataclass(frozen=True, slots=True)

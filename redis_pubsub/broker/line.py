@@ -1,7 +1,7 @@
-"""One connection on which messages are written before the answers to earlier ones are read.
+"""One connection on which messages are written before earlier ones are answered.
 
-Not for two threads at once: `Posting` sees to that, and to whoever wants to know what became
-of the messages.
+Not for two threads at once: `Posting` sees to that, and to whoever wants to know what
+became of the messages.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import redis
@@ -18,33 +17,16 @@ from redis.exceptions import RedisError, ResponseError, TimeoutError
 from ..exceptions import BrokerUnavailable
 from .base import Settled
 from .commands import Command, checked, not_loaded
+from .posts import Post
 from .replication import REPLICATION, Replication, ServerChanged
 from .scripts import PUBLISH
 
 LATE_S = 0.5
 """An answer that takes longer is waited for before anything newer is written."""
 LOOK_S = 1.0
-"""How often it is asked whether a connection that is never idle still leads to the master."""
+"""How often a connection that is never idle is asked whether it leads to the master."""
 
 _LOAD = ("SCRIPT", "LOAD", PUBLISH.text)
-
-
-@dataclass(frozen=True, slots=True)
-class _Post:
-    """Messages that were written together.
-
-    Attributes:
-        before: Commands in front of them.
-        commands: One for each message, as before `Replication.ready`.
-        size: Bytes.
-        written_at: Of the monotonic clock.
-    """
-
-    before: list[Command]
-    commands: Sequence[Command]
-    size: int
-    written_at: float
-    settled: Settled
 
 
 class Line:
@@ -76,7 +58,7 @@ class Line:
         self._timeout_s = timeout_s
         self._moves = moves
         self._connection: Any = None
-        self._posts: deque[_Post] = deque()
+        self._posts: deque[Post] = deque()
         self._messages = 0
         self._bytes = 0
         self._looked_at = 0.0
@@ -94,11 +76,10 @@ class Line:
             OSError: The same.
         """
         self.read_there()
-        if self._posts:
-            now = time.monotonic()
-            is_late = now - self._posts[0].written_at > LATE_S
-            if is_late or now - self._looked_at > LOOK_S:
-                self.read_all()
+        if self._posts and (
+            self._posts[0].waited_s > LATE_S or time.monotonic() - self._looked_at > LOOK_S
+        ):
+            self.read_all()
         try:
             self._write(commands, settled)
         except ServerChanged:
@@ -119,7 +100,7 @@ class Line:
             self.lose(error)
             raise
         size = sum(map(len, packed))
-        self._append(_Post(before, commands, size, time.monotonic(), settled))
+        self._append(Post(before, commands, size, time.monotonic(), settled))
 
     def _packed(self, commands: list[Command]) -> list[bytes]:
         # One is the rule, and packed in half the time by itself.
@@ -131,7 +112,7 @@ class Line:
         )
         return packed
 
-    def _append(self, post: _Post) -> None:
+    def _append(self, post: Post) -> None:
         self._posts.append(post)
         self._messages += len(post.commands)
         self._bytes += post.size
@@ -197,8 +178,8 @@ class Line:
         try:
             while self._posts and self._connection.can_read():
                 self._take()
-            if self._posts:
-                self._wait_until(self._posts[0].written_at + self._timeout_s, is_late=True)
+            if self._posts and self._posts[0].waited_s > self._timeout_s:
+                raise TimeoutError(f"no answer within {self._timeout_s:g} s")
         except (RedisError, OSError) as error:
             self.lose(error)
 
@@ -215,7 +196,8 @@ class Line:
         deadline = time.monotonic() + self._timeout_s
         while self._posts:
             try:
-                self._wait_until(deadline)
+                if not self._connection.can_read(max(0.0, deadline - time.monotonic())):
+                    raise TimeoutError(f"no answer within {self._timeout_s:g} s")
                 self._take()
             except TimeoutError as error:
                 self.lose(error)
@@ -223,67 +205,63 @@ class Line:
             except (RedisError, OSError) as error:
                 self.lose(error)
 
-    def _wait_until(self, deadline: float, *, is_late: bool = False) -> None:
-        left_s = max(0.0, deadline - time.monotonic())
-        if left_s if is_late else self._connection.can_read(left_s):
-            return
-        raise TimeoutError(f"no answer within {self._timeout_s:g} s")
-
     def _take(self) -> None:
-        """Read the answer to what was written first."""
+        """Read the next reply."""
         post = self._posts[0]
-        replies = self._replies(post)
+        self._read(post)
+        if not post.is_answered:
+            return
         self._pop()
-        if not_loaded(replies):
-            self._send_again(post, replies)
+        if not_loaded(post.outcomes):
+            self._send_again(post)
         else:
-            self._tell(post, replies)
+            self._tell(post)
 
-    def _replies(self, post: _Post) -> list[Any]:
-        for command in post.before:
-            reply = answer(self._connection)
-            if command is REPLICATION:
-                self._replication.read(reply)
-        return [answer(self._connection) for _ in post.commands]
+    def _read(self, post: Post) -> None:
+        reply = answer(self._connection)
+        number = len(post.replies)
+        if number < len(post.before) and post.before[number] is REPLICATION:
+            self._replication.read(reply)
+        post.replies.append(reply)
 
     def _pop(self) -> None:
         post = self._posts.popleft()
         self._messages -= len(post.commands)
         self._bytes -= post.size
 
-    def _send_again(self, first: _Post, replies: list[Any]) -> None:
+    def _send_again(self, first: Post) -> None:
         """Redis has forgotten the script while the connection was open (``SCRIPT FLUSH``):
         what was written since is refused as well, and is sent again in its order before
         anything newer is."""
-        refused = [(first, replies)]
+        refused = [first]
         try:
             while self._posts:
                 post = self._posts[0]
-                replies = self._replies(post)
+                while not post.is_answered:
+                    self._read(post)
                 self._pop()
-                if not_loaded(replies):
-                    refused.append((post, replies))
+                if not_loaded(post.outcomes):
+                    refused.append(post)
                 else:
-                    self._tell(post, replies)
-            places = [(all_, i) for _, all_ in refused for i in not_loaded(all_)]
-            commands = [p.commands[i] for p, all_ in refused for i in not_loaded(all_)]
-            ready = [self._replication.ready(command) for command in commands]
-            packed = self._connection.pack_commands([_LOAD, *ready])
+                    self._tell(post)
+            places = [(post, i) for post in refused for i in not_loaded(post.outcomes)]
+            ready = [self._replication.ready(post.commands[i]) for post, i in places]
+            packed = self._packed([_LOAD, *ready])
             self._connection.send_packed_command(packed)
             answer(self._connection)
-            for all_, i in places:
-                all_[i] = answer(self._connection)
+            for post, i in places:
+                post.replies[len(post.before) + i] = answer(self._connection)
         except (RedisError, OSError):
             # Not answered, after all: whoever gives the others up gives these up as well.
-            self._posts.extendleft(post for post, _ in reversed(refused))
+            self._posts.extendleft(reversed(refused))
             raise
-        for post, replies in refused:
-            self._tell(post, replies)
+        for post in refused:
+            self._tell(post)
 
-    def _tell(self, post: _Post, replies: list[Any]) -> None:
+    def _tell(self, post: Post) -> None:
         outcome = None
         try:
-            checked(replies)
+            checked(post.outcomes)
         except BrokerUnavailable as error:
             outcome = error
         self.told.append((post.settled, outcome))

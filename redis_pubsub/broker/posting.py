@@ -7,8 +7,8 @@ every few milliseconds by a thread that is awake only while some are missing.
 There is one connection for all threads: on two a later message could overtake one that is
 still under way. For the same reason whoever wants anything else of Redis settles first.
 
-At most `MOST` messages are unanswered. Beyond that, and when an answer is late, whoever comes
-waits, for no longer than for any other command.
+At most `MOST` messages are unanswered. Beyond that, and when an answer is late, whoever
+comes waits, for no longer than for any other command.
 """
 
 from __future__ import annotations
@@ -206,16 +206,15 @@ class Posting:
                 # Nothing would read the rest: it is lost, and said to be.
                 logger.exception("Redis' answers cannot be read")
                 self._line.lose(error)
-            is_idle = time.monotonic() > self._watched_until
-            self._is_awake = (
-                not (is_idle and self._line.is_answered) and not self._is_closed
-            )
+            lingers = time.monotonic() < self._watched_until
+            is_needed = lingers or not self._line.is_answered
+            self._is_awake = is_needed and not self._is_closed
         self._tell()
 
 
 class _Turn:
-    """The line, for one thread at a time, in bounded time: if Redis fails the thread in front,
-    it fails those who wait behind it, and not one after the other."""
+    """The line, for one thread at a time, in bounded time: if Redis fails the thread in
+    front, it fails those who wait behind it, and not one after the other."""
 
     def __init__(self, line: Line, timeout_s: float) -> None:
         self.lock = threading.Lock()

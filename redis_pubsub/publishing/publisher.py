@@ -84,13 +84,12 @@ class Publisher:
             self.send(drafts)
             return
         for begin in range(0, len(drafts), CHUNK):
-            settled = partial(
-                self._settled, drafts[begin : begin + CHUNK], time.monotonic()
-            )
+            some = drafts[begin : begin + CHUNK]
+            settled = partial(self._settled, some, time.monotonic())
             try:
                 if self.is_held_off:
                     raise BrokerUnavailable("Redis hung a moment ago; not tried again yet")
-                self.broker().post(drafts[begin : begin + CHUNK], settled)
+                self.broker().post(some, settled)
             except Exception as error:
                 settled(error)
 
