@@ -30,6 +30,7 @@ from . import transactions
 from .control import announce_subscribers
 from .drafts import draft_of_instance, has_expressions, may_query
 from .publisher import publisher
+from .savepoints import SavepointIfQueried
 
 logger = logging.getLogger("redis_pubsub.publishing")
 
@@ -213,4 +214,4 @@ def _publish_all(rows: Iterable[PublishableModel], event: str, using: str) -> No
 def _unpoisoned(using: str, is_needed: bool) -> Any:
     """A savepoint around code that may query: its error must not end the transaction."""
     is_open = transaction.get_connection(using).in_atomic_block
-    return transaction.atomic(using=using) if is_needed and is_open else nullcontext()
+    return SavepointIfQueried(using) if is_needed and is_open else nullcontext()

@@ -140,7 +140,7 @@ async def engine(production):
 
 
 async def test_the_servers_connections_come_after_the_threads(production, engine, counted):
-    """A coroutine that committed and then publishes, or reads, is not overtaken by itself."""
+    """A coroutine that committed and then publishes, or reads, does not overtake itself."""
 
     def commit(word):
         with transaction.atomic():
