@@ -22,7 +22,8 @@ def statements(work):
         connection,
     ) as captured:
         work()
-    return [each["sql"].split()[0] for each in captured.captured_queries]
+    words = [each["sql"].split()[0] for each in captured.captured_queries]
+    return [word for word in words if word not in ("BEGIN", "COMMIT")]
 
 
 def test_without_a_query_there_is_no_savepoint(sent):
@@ -34,7 +35,7 @@ def test_without_a_query_there_is_no_savepoint(sent):
         with transaction.atomic():
             order.save()
 
-    assert statements(save) == ["BEGIN", "UPDATE", "COMMIT"]
+    assert statements(save) == ["UPDATE"]
     assert len(sent.drafts) == 2
 
 
