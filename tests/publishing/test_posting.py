@@ -13,6 +13,7 @@ from django.db import transaction
 from redis_pubsub import ahistory, apublish, history, publish
 from redis_pubsub.broker import Read, open_blocking, posting
 from redis_pubsub.conf import get_config
+from redis_pubsub.consumers import asend
 from redis_pubsub.engine import Engine
 from redis_pubsub.metrics import Metrics
 from redis_pubsub.publishing import publisher as publishers
@@ -150,9 +151,12 @@ async def test_the_servers_connections_come_after_the_threads(production, engine
     await apublish("room", 2)
     assert counted("published") == 1
     await asyncio.to_thread(commit, 3)
-
-    assert [message.payload for message in await ahistory("room")] == [1, 2, 3]
+    await asend("count", n=1)
     assert counted("published") == 2
+    await asyncio.to_thread(commit, 4)
+
+    assert [message.payload for message in await ahistory("room")] == [1, 2, 3, 4]
+    assert counted("published") == 3
 
 
 def test_what_redis_did_not_take_is_logged_and_counted(production, admin, counted, caplog):
