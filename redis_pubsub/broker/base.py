@@ -8,16 +8,21 @@ It knows no listeners: those are the hub's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from ..exceptions import BrokerUnavailable
 from ..messages import Draft, Message, Position
 from .fencing import Fence, Numbered, Outcome
 from .jobs import BlockingJobs, Jobs
 from .presence import PresenceReader, PresenceStore
 
 FORWARD, REVERSE, TAIL = "f", "r", "t"
+
+Settled = Callable[[BrokerUnavailable | None], None]
+"""Told what became of posted messages: ``None`` if the broker took all of them. Once, by
+any thread; must not raise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +173,32 @@ class BlockingBroker(Protocol):
 
     def publish(self, drafts: Sequence[Draft]) -> list[Position | None]:
         """As `Broker.publish`."""
+
+    def post(self, drafts: Sequence[Draft], settled: Settled) -> None:
+        """Send messages in this order and behind all that were posted before, from whatever
+        thread, without waiting for the answer.
+
+        The other methods wait for that first, so that this process never sees what is
+        older. There is a bound for what is unanswered, above which this waits.
+
+        Args:
+            drafts: The messages.
+            settled: Told what became of them.
+
+        Raises:
+            BrokerUnavailable: They may not have been sent; ``settled`` is not told.
+        """
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything that was posted is answered, and ``settled`` was told."""
+
+    def settle(self) -> None:
+        """Wait for that.
+
+        Raises:
+            BrokerUnavailable: Redis hangs; ``settled`` was told.
+        """
 
     def publish_fenced(self, drafts: Sequence[Numbered], fence: Fence) -> list[Outcome]:
         """Send messages out of an outbox in one round trip, in this order.

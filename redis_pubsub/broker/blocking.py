@@ -18,11 +18,13 @@ from ..exceptions import BrokerUnavailable
 from ..messages import Draft, Position, queue_of
 from ..metrics import Metrics
 from ..options import BrokerOptions
-from .base import History, Read
+from .base import History, Read, Settled
 from .commands import Command, Commands, checked, not_loaded
 from .connections import Connections
 from .fencing import Fence, Numbered, Outcome
 from .job_commands import JobCommands
+from .line import answer
+from .posting import Posting
 from .presence_commands import PresenceCommands
 from .redis_jobs import BlockingRedisJobs
 from .redis_presence import BlockingRedisPresence
@@ -62,11 +64,25 @@ class BlockingRedisBroker:
         )
         self._redis = redis.Redis(connection_pool=pool)
         raw_info(self._redis)
-        self._connections = Connections(pool, _POOL_SIZE, options.command_timeout_s)
+        timeout_s = options.command_timeout_s
+        self._connections = Connections(pool, _POOL_SIZE, timeout_s)
+        self._posting = Posting(
+            pool, self._replication, timeout_s, metrics, moves=self._master is not None
+        )
 
     def publish(self, drafts: Sequence[Draft]) -> list[Position | None]:
         replies = self._run([self._commands.publish(draft) for draft in drafts])
         return [self._commands.published(reply) for reply in replies]
+
+    def post(self, drafts: Sequence[Draft], settled: Settled) -> None:
+        self._posting.post([self._commands.publish(draft) for draft in drafts], settled)
+
+    @property
+    def is_settled(self) -> bool:
+        return self._posting.is_settled
+
+    def settle(self) -> None:
+        self._posting.settle()
 
     def publish_fenced(self, drafts: Sequence[Numbered], fence: Fence) -> list[Outcome]:
         messages = [each for each in drafts if queue_of(each[1].channel) is None]
@@ -92,6 +108,7 @@ class BlockingRedisBroker:
         self._run([self._commands.put(name, value, ttl_s)])
 
     def close(self) -> None:
+        self._posting.close()
         self._connections.close()
         self._redis.close()
         self._redis.connection_pool.disconnect()
@@ -113,6 +130,8 @@ class BlockingRedisBroker:
 
     def _replies(self, commands: list[Command]) -> list[Any]:
         """The replies, errors of single commands among them."""
+        # What was posted comes first, though on another connection.
+        self._posting.settle()
         try:
             replies = self._ask(commands)
             missing = not_loaded(replies)
@@ -145,17 +164,9 @@ class BlockingRedisBroker:
         ready = [self._replication.ready(command) for command in commands]
         with self._connections.one() as connection:
             connection.send_packed_command(connection.pack_commands(ready))
-            replies = [_reply(connection) for _ in ready]
+            replies = [answer(connection) for _ in ready]
         callbacks = self._redis.response_callbacks
         for i, (name, *_) in enumerate(ready):
             if name in callbacks and not isinstance(replies[i], Exception):
                 replies[i] = callbacks[name](replies[i])
         return replies
-
-
-def _reply(connection: Any) -> Any:
-    """The next reply; the error, if Redis answered with one."""
-    try:
-        return connection.read_response()
-    except ResponseError as error:
-        return error

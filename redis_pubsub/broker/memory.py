@@ -16,7 +16,7 @@ from ..messages import Draft, Position
 from ..metrics import Metrics
 from ..options import BrokerOptions
 from ..wire import Envelope
-from .base import History, Read, Sink
+from .base import History, Read, Settled, Sink
 from .fencing import Fence, Numbered, Outcome
 from .memory_jobs import BlockingMemoryJobs, MemoryJobs
 from .memory_presence import MemoryPresence
@@ -143,6 +143,15 @@ class BlockingMemoryBroker:
                 self._options.url,
             )
         return self._store.publish(drafts, self._options.meta_ttl_s, self._envelope)
+
+    is_settled = True
+
+    def post(self, drafts: Sequence[Draft], settled: Settled) -> None:
+        self.publish(drafts)
+        settled(None)
+
+    def settle(self) -> None:
+        """Nothing is under way."""
 
     def publish_fenced(self, drafts: Sequence[Numbered], fence: Fence) -> list[Outcome]:
         return self._store.publish_fenced(drafts, fence, self._options, self._envelope)

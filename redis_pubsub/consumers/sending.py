@@ -79,6 +79,8 @@ async def asend(
     if engine is None or publisher.is_diverted:
         await asyncio.to_thread(publisher.send_jobs, [draft], strict=True)
     else:
+        # Its connections are not the threads': what they posted comes first.
+        await publisher.asettle()
         (outcome,) = await engine.hub.broker.jobs.send([draft])
         if isinstance(outcome, QueueFull):
             engine.metrics.count("queue_full")

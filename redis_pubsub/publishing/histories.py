@@ -145,4 +145,6 @@ async def _read(reads: Sequence[Read]) -> list[History]:
     engine = current_engine()
     if engine is None:
         return await asyncio.to_thread(lambda: publisher.broker().read(reads))
+    # Its connections are not the threads': what they posted is read as well.
+    await publisher.asettle()
     return await engine.hub.broker.read(reads)

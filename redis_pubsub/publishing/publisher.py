@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import atexit
+import contextlib
 import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from ..broker import BlockingBroker, open_blocking
 from ..conf import Config, get_config
 from ..exceptions import BrokerUnavailable, QueueFull
 from ..messages import Draft, Position, queue_of
 from ..metrics import Metrics
+from .under_test import is_under_test
 
 logger = logging.getLogger("redis_pubsub.publishing")
 
@@ -36,6 +41,7 @@ class Publisher:
         self._broker: BlockingBroker | None = None
         self._config: Config | None = None
         self._held_off_until = 0.0
+        self._is_ending = False
         self._divert: Callable[[Sequence[Draft]], None] | None = None
 
     def send(
@@ -60,14 +66,59 @@ class Publisher:
             self.metrics.count("published", len(drafts))
         except Exception as error:
             # Whatever it is, it must not break the write that was just committed.
-            if time.monotonic() - began > _SLOW_S:
-                self.hold_off()
+            self._took(began)
             if strict:
                 raise
             unsent = drafts[len(positions) :]
             self.failed(unsent, error)
             positions += [None] * len(unsent)
         return positions
+
+    def post(self, drafts: Sequence[Draft]) -> None:
+        """`send`, without waiting for what comes of it: in the order of the calls of all
+        threads, and logged and counted in the same way when it is known.
+
+        In tests, and at the end of a process, it is `send`.
+        """
+        if self._divert is not None or self._is_ending or is_under_test():
+            self.send(drafts)
+            return
+        for begin in range(0, len(drafts), CHUNK):
+            some = drafts[begin : begin + CHUNK]
+            settled = partial(self._settled, some, time.monotonic())
+            try:
+                if self.is_held_off:
+                    raise BrokerUnavailable("Redis hung a moment ago; not tried again yet")
+                self.broker().post(some, settled)
+            except Exception as error:
+                settled(error)
+
+    def _settled(
+        self, drafts: Sequence[Draft], began: float, error: Exception | None
+    ) -> None:
+        if error is None:
+            self.metrics.count("published", len(drafts))
+        else:
+            self._took(began)
+            self.failed(drafts, error)
+
+    def settle(self) -> None:
+        """Wait until Redis has answered everything that was posted, or failed."""
+        broker = self._broker
+        if broker is not None and not broker.is_settled:
+            # Whoever posted it is told.
+            with contextlib.suppress(BrokerUnavailable):
+                broker.settle()
+
+    async def asettle(self) -> None:
+        """`settle` for coroutines."""
+        if self._broker is not None and not self._broker.is_settled:
+            await asyncio.to_thread(self.settle)
+
+    def finish(self) -> None:
+        """The process ends: settle, and post nothing more."""
+        self._is_ending = True
+        self.settle()
 
     def send_jobs(self, drafts: Sequence[Draft], *, strict: bool = False) -> None:
         """Put jobs into their queues; a failure is logged and counted.
@@ -85,8 +136,7 @@ class Publisher:
                 raise BrokerUnavailable("Redis hung a moment ago; not tried again yet")
             outcomes = self.broker().jobs.send(drafts)
         except Exception as error:
-            if time.monotonic() - began > _SLOW_S:
-                self.hold_off()
+            self._took(began)
             if strict:
                 raise
             self.jobs_failed(drafts, error)
@@ -114,6 +164,11 @@ class Publisher:
     def is_held_off(self) -> bool:
         """Whether Redis failed a moment ago."""
         return time.monotonic() < self._held_off_until
+
+    def _took(self, began: float) -> None:
+        """A failure that took long is not repeated at once."""
+        if time.monotonic() - began > _SLOW_S:
+            self.hold_off()
 
     def hold_off(self) -> None:
         """Leave Redis alone for a second."""
@@ -172,3 +227,4 @@ class Publisher:
 
 publisher = Publisher()
 os.register_at_fork(after_in_child=publisher.forked)
+atexit.register(publisher.finish)

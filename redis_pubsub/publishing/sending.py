@@ -76,6 +76,8 @@ async def asend(
     if engine is None:
         sent = await asyncio.to_thread(publisher.send, drafts, strict=strict)
         return list(sent)
+    # Its connections are not the threads': what they posted comes first.
+    await publisher.asettle()
     try:
         return await engine.hub.broker.publish(drafts)
     except BrokerUnavailable as error:

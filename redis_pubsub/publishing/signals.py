@@ -30,6 +30,7 @@ from . import transactions
 from .control import announce_subscribers
 from .drafts import draft_of_instance, has_expressions, may_query
 from .publisher import publisher
+from .savepoints import SavepointIfQueried
 
 logger = logging.getLogger("redis_pubsub.publishing")
 
@@ -187,7 +188,7 @@ def _publish(
         logger.exception("%s %s was not published", instance._meta.label, instance.pk)
         return
     outbox = uses_outbox(type(instance))
-    transactions.after_commit(draft, using, replaces=replaces, outbox=outbox)
+    transactions.after_commit(draft, using, replaces=replaces, waits=False, outbox=outbox)
 
 
 def _publish_all(rows: Iterable[PublishableModel], event: str, using: str) -> None:
@@ -206,10 +207,11 @@ def _publish_all(rows: Iterable[PublishableModel], event: str, using: str) -> No
             _publish(row, event, using)
         return
     if drafts:
-        transactions.all_after_commit(drafts, using, outbox=uses_outbox(type(rows[0])))
+        outbox = uses_outbox(type(rows[0]))
+        transactions.all_after_commit(drafts, using, waits=False, outbox=outbox)
 
 
 def _unpoisoned(using: str, is_needed: bool) -> Any:
     """A savepoint around code that may query: its error must not end the transaction."""
     is_open = transaction.get_connection(using).in_atomic_block
-    return transaction.atomic(using=using) if is_needed and is_open else nullcontext()
+    return SavepointIfQueried(using) if is_needed and is_open else nullcontext()

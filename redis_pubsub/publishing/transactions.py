@@ -35,6 +35,7 @@ def after_commit(
     *,
     replaces: Hashable = None,
     strict: bool = False,
+    waits: bool = True,
     outbox: bool = False,
 ) -> None:
     """Send a message when the open transaction commits; at once where none is open.
@@ -46,6 +47,8 @@ def after_commit(
             that survives is sent.
         strict: Let a failure raise, where no transaction is open and no outbox keeps the
             message.
+        waits: Return when Redis has it, where no transaction is open. What a commit sends
+            is not waited for.
         outbox: Keep it in the database until Redis has it.
 
     Raises:
@@ -56,23 +59,30 @@ def after_commit(
     else:
         connection = transaction.get_connection(using)
         if not connection.in_atomic_block and connection.get_autocommit():
-            _send([draft], strict=strict)
+            _send([draft], strict=strict, waits=waits)
             return
         _enqueue(connection, draft, replaces)
 
 
-def _send(drafts: Sequence[Draft], *, strict: bool = False) -> None:
+def _send(drafts: Sequence[Draft], *, strict: bool = False, waits: bool = True) -> None:
     """To everybody who listens, or into a queue."""
     messages = [draft for draft in drafts if queue_of(draft.channel) is None]
     jobs = [draft for draft in drafts if queue_of(draft.channel) is not None]
-    if messages:
+    if messages and (strict or waits):
         publisher.send(messages, strict=strict)
+    elif messages:
+        publisher.post(messages)
     if jobs:
         publisher.send_jobs(jobs, strict=strict)
 
 
 def all_after_commit(
-    drafts: Sequence[Draft], using: str, *, strict: bool = False, outbox: bool
+    drafts: Sequence[Draft],
+    using: str,
+    *,
+    strict: bool = False,
+    waits: bool = True,
+    outbox: bool,
 ) -> None:
     """`after_commit` for many: one statement for the outbox, one round trip to Redis."""
     if outbox and drafts and has_outbox(using):
@@ -80,7 +90,7 @@ def all_after_commit(
         return
     connection = transaction.get_connection(using)
     if not connection.in_atomic_block and connection.get_autocommit():
-        _send(drafts, strict=strict)
+        _send(drafts, strict=strict, waits=waits)
     else:
         for draft in drafts:
             _enqueue(connection, draft, None)
@@ -158,7 +168,7 @@ class _Entry(set[str | None]):
         ]
         direct = [entry.draft for entry in wanted if not entry.outbox]
         if direct:
-            _send(direct)
+            _send(direct, waits=False)
         kept = [entry for entry in wanted if entry.outbox]
         if kept:
             deliver([entry.draft for entry in kept], kept[0].outbox)

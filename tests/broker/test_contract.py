@@ -342,3 +342,21 @@ async def test_what_nobody_takes_is_forgotten(broker):
             pause_s += 0.005
 
     assert await broker.take("long") == b"two"
+
+
+async def test_what_is_posted_is_published_in_order_and_told(options):
+    """Before anything that is asked later, whoever has waited for it or not."""
+    broker, told = open_blocking(options, Metrics()), []
+
+    def work():
+        for number in range(3):
+            broker.post([draft(number)], told.append)
+        (position,) = broker.publish([draft(3)])
+        broker.settle()
+        return position, broker.read([Read("news")])[0]
+
+    position, history = await asyncio.to_thread(work)
+
+    assert [message.payload for message in history.messages] == [0, 1, 2, 3]
+    assert position.offset == 4 and told == [None] * 3 and broker.is_settled
+    await asyncio.to_thread(broker.close)

@@ -109,6 +109,10 @@ async def hears_itself(pair: Pair) -> None:
             with contextlib.suppress(BrokerUnavailable):
                 await asyncio.to_thread(pair.blocking.publish, [draft(2)])
             await asyncio.sleep(0.05)
+        while 3 not in pair.inbox.payloads[begun:]:
+            with contextlib.suppress(BrokerUnavailable):
+                await asyncio.to_thread(pair.blocking.post, [draft(3)], lambda error: None)
+            await asyncio.sleep(0.05)
 
 
 def clients(port: int) -> int:

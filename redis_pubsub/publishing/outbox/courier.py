@@ -12,7 +12,6 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -145,10 +144,3 @@ def _look_after_connections(was_idle: bool) -> None:
             connection.errors_occurred or (was_idle and not connection.is_usable())
         ):
             connection.close()
-
-
-def is_under_test() -> bool:
-    """Whether Django's test environment is set up: there, everything is published by the
-    thread that commits, before the commit returns."""
-    utils = sys.modules.get("django.test.utils")
-    return utils is not None and hasattr(utils._TestState, "saved_data")

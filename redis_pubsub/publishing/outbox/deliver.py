@@ -16,7 +16,8 @@ from ...exceptions import BrokerUnavailable
 from ...messages import Draft
 from ...metrics import Occasionally
 from ..publisher import publisher
-from .courier import Courier, is_under_test
+from ..under_test import is_under_test
+from .courier import Courier
 from .drain import Drain
 from .locks import LockLost
 from .rows import discard, partition_of

@@ -79,6 +79,42 @@ def publish_and_fork():
     publish("room", "parent")
 
 
+def commit(words, held_s=0.0):
+    """Publish in a transaction each, while Redis takes messages and looks at none."""
+    import redis
+    from django.db import transaction
+
+    from redis_pubsub import publish
+    from redis_pubsub.conf import get_config
+
+    if held_s:
+        with redis.Redis.from_url(get_config().broker_options().url) as admin:
+            admin.client_pause(int(held_s * 1000), all=False)
+    for word in words:
+        with transaction.atomic():
+            publish("room", word)
+
+
+def post_and_end(words, held_s):
+    """As a command that ends right after its last commit."""
+    commit(words, held_s)
+
+
+def post_and_fork(held_s):
+    """The parent's messages are under way when the child comes."""
+    commit(["before"], held_s)
+    child = os.fork()
+    if not child:
+        commit(["child"])
+        sys.exit()
+    assert os.waitpid(child, 0)[1] == 0
+    commit(["parent"])
+    from redis_pubsub.publishing.publisher import publisher
+
+    publisher.settle()
+    assert publisher.metrics["published"] == 2, publisher.metrics.snapshot()
+
+
 def waiting():
     from redis_pubsub.publishing.outbox import state
 

@@ -8,6 +8,7 @@ import pytest
 
 from redis_pubsub.publishing.outbox import courier as couriers
 from redis_pubsub.publishing.outbox.courier import Courier
+from redis_pubsub.publishing.under_test import is_under_test
 
 WAIT_S = 15
 
@@ -141,10 +142,10 @@ def test_tests_publish_in_their_own_thread(monkeypatch):
     """Under Django's test environment nothing is left to a thread."""
     import django.test.utils
 
-    assert couriers.is_under_test()
+    assert is_under_test()
     monkeypatch.delattr(django.test.utils._TestState, "saved_data")
 
-    assert not couriers.is_under_test()
+    assert not is_under_test()
 
 
 @pytest.mark.may_block(reason="starts a process")
