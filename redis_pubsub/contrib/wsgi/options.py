@@ -20,8 +20,9 @@ class WSGIOptions:
     """Limits and surroundings of one handler.
 
     Attributes:
-        threads: Requests the application works on at once. Each thread keeps its own
-            database connection when ``CONN_MAX_AGE`` is not 0.
+        threads: Requests the application works on at once; fewer while they compute and
+            share Python's lock. Each thread keeps its own database connection when
+            ``CONN_MAX_AGE`` is not 0.
         max_waiting: Requests that may wait for a thread; one more gets 503.
         max_streams: Streamed responses at once, on threads of their own, so that
             slow downloads never keep pages waiting; one more gets 503.

@@ -2,7 +2,8 @@
 
 Work runs at once, waits its turn, or is refused. Work that turns out to be a long
 stream says so and is then counted apart: it makes room for the next piece of work.
-Counts change on the event loop only, so there are no locks. Knows no HTTP.
+Counts change on the event loop only, so there are no locks. Knows no HTTP, and leaves
+to `crew` how many threads run at once of those that may.
 
 Not a ``ThreadPoolExecutor``: that one's queue has no bound, and its threads keep a
 process from ending for as long as one of them hangs.
@@ -13,19 +14,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import threading
 from collections import deque
 from collections.abc import Callable
-from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
-from queue import SimpleQueue
-from typing import Generic, Protocol, TypeVar
+from typing import Generic
+
+from .crew import Crew
+from .work import Answer, Job, Work
 
 logger = logging.getLogger("redis_pubsub.wsgi")
-
-Answer = TypeVar("Answer")
-Answer_co = TypeVar("Answer_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,43 +34,18 @@ class Load:
         running: Pieces of work in a thread, streams not counted.
         waiting: Pieces that wait for a thread.
         streams: Streams in a thread.
+        limit: How many pieces run at once before one that computes has to wait; those
+            that wait for something themselves are not counted.
     """
 
     running: int
     waiting: int
     streams: int
+    limit: int
 
 
 class PoolFull(Exception):
     """Too much waits already, or the pool is closed."""
-
-
-class Work(Protocol[Answer_co]):
-    """Something that a thread does."""
-
-    def run(self, announce: Callable[[Answer_co], None], /) -> Answer_co:
-        """Do it, in a thread; ``announce`` answers early and makes it a stream."""
-
-    def is_wanted(self) -> bool:
-        """Whether it is still worth starting."""
-
-    def abandon(self) -> None:
-        """Nobody waits for the answer: stop at the next occasion."""
-
-    def discard(self) -> None:
-        """It will never run: free what it holds."""
-
-
-class Job(Generic[Answer]):
-    """A piece of work, where it stands, and the future of its answer."""
-
-    __slots__ = ("answer", "context", "is_stream", "work")
-
-    def __init__(self, work: Work[Answer], loop: asyncio.AbstractEventLoop) -> None:
-        self.work = work
-        self.answer: asyncio.Future[Answer] = loop.create_future()
-        self.context = copy_context()
-        self.is_stream = False
 
 
 class ThreadPool(Generic[Answer]):
@@ -88,13 +61,12 @@ class ThreadPool(Generic[Answer]):
         self._max_running = threads
         self._max_waiting = max_waiting
         self._max_streams = max_streams
-        self._queue: SimpleQueue[Job[Answer] | None] = SimpleQueue()
         self._waiting: deque[Job[Answer]] = deque()
         self._started: set[Job[Answer]] = set()
         self._streams = 0
-        self._threads = 0
         self._is_closed = False
         self._became_idle: asyncio.Event | None = None
+        self._crew: Crew[Answer] = Crew(threads, self._perform)
 
     @property
     def is_full(self) -> bool:
@@ -109,7 +81,9 @@ class ThreadPool(Generic[Answer]):
     @property
     def load(self) -> Load:
         """How busy the pool is."""
-        return Load(self._running, len(self._waiting), self._streams)
+        held = min(self._running, self._crew.held)
+        waiting = len(self._waiting) + held
+        return Load(self._running - held, waiting, self._streams, self._crew.limit)
 
     @property
     def _running(self) -> int:
@@ -151,22 +125,12 @@ class ThreadPool(Generic[Answer]):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s):
                     await self._became_idle.wait()
-        while self._threads:
-            self._threads -= 1
-            self._queue.put(None)
+        self._crew.close()
         return len(self._started)
 
     def _start(self, job: Job[Answer]) -> None:
         self._started.add(job)
-        if self._threads < len(self._started):
-            self._threads += 1
-            threading.Thread(
-                target=self._serve,
-                args=(asyncio.get_running_loop(),),
-                name=f"redis_pubsub-wsgi-{self._threads}",
-                daemon=True,
-            ).start()
-        self._queue.put(job)
+        self._crew.put(job)
 
     def _start_waiting(self) -> None:
         while self._waiting and self._running < self._max_running:
@@ -189,20 +153,20 @@ class ThreadPool(Generic[Answer]):
         if not job.answer.done():
             job.answer.set_exception(PoolFull())
 
-    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
-        """A thread's life."""
-        while (job := self._queue.get()) is not None:
-            announce = partial(self._post, loop, self._become_stream, job)
-            try:
-                answer = job.context.run(job.work.run, announce)
-            except BaseException:
-                logger.exception("work in a thread failed without answering")
-                self._post(loop, self._finish, job, None)
-            else:
-                self._post(loop, self._finish, job, answer)
-            # An idle thread must not keep the last request alive.
-            del job, announce
-            answer = None  # type: ignore[assignment]
+    def _perform(self, job: Job[Answer]) -> None:
+        """Do a job, in a thread."""
+        loop = job.answer.get_loop()
+        if not job.work.is_wanted():
+            self._post(loop, self._drop, job)
+            return
+        announce = partial(self._post, loop, self._become_stream, job)
+        try:
+            answer = job.context.run(job.work.run, announce)
+        except BaseException:
+            logger.exception("work in a thread failed without answering")
+            self._post(loop, self._finish, job, None)
+        else:
+            self._post(loop, self._finish, job, answer)
 
     def _post(
         self, loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *args: object
@@ -221,10 +185,17 @@ class ThreadPool(Generic[Answer]):
             job.is_stream = True
             self._streams += 1
             job.answer.set_result(answer)
+            self._crew.set_apart(job)
             self._start_waiting()
+
+    def _drop(self, job: Job[Answer]) -> None:
+        """Its client left while it was held."""
+        self._refuse(job)
+        self._finish(job, None)
 
     def _finish(self, job: Job[Answer], answer: Answer | None) -> None:
         self._started.discard(job)
+        self._crew.forget(job)
         self._streams -= job.is_stream
         if not job.answer.done():
             if answer is None:
