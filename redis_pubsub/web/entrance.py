@@ -178,8 +178,8 @@ class Entrance:
     def _way(self, data: bytes) -> Way | None:
         for beginning, way in self._ways:
             # Behind the path, the query or the version.
-            if data.startswith(beginning) and data[len(beginning)] in b" ?":
-                return way if _HEAD_END in data else None
+            if data.startswith(beginning) and _HEAD_END in data:
+                return way if data[len(beginning)] in b" ?" else None
         return None
 
     def _handshake(self, door: Door, data: bytes) -> tuple[web.BaseRequest | None, bytes]:

@@ -25,6 +25,7 @@ WHOLE = (
     b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
+PATH = b"GET /connection/websocket"
 ACCEPTED = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 """To that key; source: RFC 6455, section 1.3."""
 
@@ -111,6 +112,23 @@ async def test_a_handshake_in_pieces_goes_through_aiohttp(serve_open, straight, 
 
     assert (await connected(raw))["id"] == 1
     assert straight == {"straight": 0, "aiohttp": 1}
+    raw.close()
+
+
+@pytest.mark.parametrize("cut", [len(PATH) - 1, len(PATH), len(PATH) + 1])
+async def test_a_handshake_may_be_cut_behind_its_path(serve_open, straight, cut, caplog):
+    """What decides which way it goes has not come yet; that is nobody's mistake."""
+    served = await serve_open()
+    raw = await Raw.open(Site(served))
+
+    raw.writer.write(WHOLE[:cut])
+    await raw.writer.drain()
+    await asyncio.sleep(0.05)
+    raw.writer.write(WHOLE[cut:])
+    await raw.reader.readuntil(b"\r\n\r\n")
+
+    assert (await connected(raw))["id"] == 1
+    assert "Traceback" not in caplog.text
     raw.close()
 
 
