@@ -184,15 +184,17 @@ class Entrance:
 
     def _handshake(self, door: Door, data: bytes) -> tuple[web.BaseRequest | None, bytes]:
         """A handshake with no fault, and what has come behind it."""
+        end = data.index(_HEAD_END) + len(_HEAD_END)
         try:
-            messages, is_upgraded, early = self._server.parser(door).feed_data(data)
+            # Nothing but the head: a body would want what aiohttp's protocols have.
+            messages, is_upgraded, rest = self._server.parser(door).feed_data(data[:end])
         except HttpProcessingError:
             return None, b""
-        if len(messages) != 1 or not is_upgraded:
+        if len(messages) != 1 or not is_upgraded or rest:
             return None, b""
         ((message, payload),) = messages
         make: Callable[..., web.BaseRequest] = self._server.request_factory
         request = make(message, payload, door, None, None)
         if not is_upgrade(request) or fault_of(request) is not None:
             return None, b""
-        return request, early
+        return request, data[end:]

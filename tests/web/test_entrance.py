@@ -26,6 +26,12 @@ WHOLE = (
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
 PATH = b"GET /connection/websocket"
+HANDSHAKE = {
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
 ACCEPTED = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 """To that key; source: RFC 6455, section 1.3."""
 
@@ -129,6 +135,21 @@ async def test_a_handshake_may_be_cut_behind_its_path(serve_open, straight, cut,
 
     assert (await connected(raw))["id"] == 1
     assert "Traceback" not in caplog.text
+    raw.close()
+
+
+@pytest.mark.parametrize("size", [1, 100_000])
+@pytest.mark.parametrize("asks", [{}, HANDSHAKE])
+async def test_a_request_with_a_body_is_answered(serve_open, straight, caplog, size, asks):
+    """No handshake has one; it is for aiohttp to say so."""
+    served = await serve_open()
+    raw = await Raw.open(Site(served))
+
+    await raw.request("GET", "/connection/websocket", body=b"x" * size, **asks)
+
+    assert raw.status == (400 if asks else 426)
+    assert "Traceback" not in caplog.text
+    assert straight["straight"] == 0
     raw.close()
 
 
