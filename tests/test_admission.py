@@ -281,3 +281,24 @@ async def test_closing_the_hub_ends_every_timer(url, prefix):
     await hub.close()
 
     assert len(feeds) == 2 and all(feed.forgetting.cancelled() for feed in feeds)
+
+
+async def test_several_wait_once_for_a_broker_that_is_gone(prefix):
+    """They were asked for together, and fail together: who enters a hundred channels is
+    not kept waiting a hundred times as long."""
+    metrics = Metrics()
+    options = BrokerOptions(
+        url="unix:///nowhere/redis.sock", prefix=prefix, subscribe_timeout_s=0.1
+    )
+    hub = Hub(open_broker(options, metrics), metrics)
+    await hub.start()
+    admissions = [hub.admission(f"room:{number}") for number in range(5)]
+    for admission in admissions:
+        admission.begin()
+
+    for admission in admissions:
+        with pytest.raises(BrokerUnavailable):
+            await admission.open()
+
+    assert metrics["subscribe_failed"] == 5
+    await hub.close()
