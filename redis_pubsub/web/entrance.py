@@ -167,6 +167,8 @@ class Entrance:
                     # Answered, and logged if it is a mistake of ours, as all others are.
                     refusal = error
                 else:
+                    # As aiohttp counts them, for a worker that ends after so many.
+                    self._server.requests_count += 1
                     transport.write(answer(handshake, opening.protocol))
                     opening.open(transport).begin(early)
                     return

@@ -236,6 +236,27 @@ async def test_what_is_refused_is_counted_once(serve_open, settings, until):
     assert len(served.engine.part(Admission)) == 0
 
 
+async def test_a_handshake_is_a_request_as_gunicorn_counts_them(
+    serve, settings, site, straight
+):
+    """Its ``max_requests`` ends workers that serve nothing but sockets as well."""
+    settings.REDIS_PUBSUB = site | {"live": {"anonymous": True}}
+    runners = []
+
+    def run(app):
+        runners.append(make_runner(app))
+        return runners[0]
+
+    served = await serve(run=run)
+    for _ in range(3):
+        raw = await Raw.open(Site(served))
+        assert (await raw.upgrade()).status == 101
+        raw.close()
+
+    assert straight["straight"] == 3
+    assert runners[0].server.requests_count == 3
+
+
 async def test_nothing_stays_of_who_is_gone(serve_open, until):
     """Neither a place, nor a connection, nor aiohttp's half of it."""
     served = await serve_open()
