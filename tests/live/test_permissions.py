@@ -50,6 +50,26 @@ async def test_a_rule_for_all_channels_is_none_for_personal_ones(serve_live, use
     await (await open_to_all.connect(user)).subscribe(other)
 
 
+async def ask_in_vain(*, channel, **kwargs):
+    """An ``authorize_method`` whose answer is given up, or never comes."""
+    if channel == "given up":
+        raise asyncio.CancelledError
+    await asyncio.Event().wait()
+
+
+async def test_an_answer_that_is_given_up_ends_the_connection(serve_live, caplog):
+    """Something that the site waits for was cancelled: the client is told, and comes back;
+    it does not wait for ever for a channel that it cannot ask for again."""
+    live = await serve_live(authorize_method=f"{__name__}.ask_in_vain")
+    client = await live.connect()
+
+    await client.say({"id": 7, "subscribe": {"channel": "given up"}})
+
+    assert await client.ended() == (3004, "internal server error")
+    assert live.engine.metrics["live_errors"] == 1
+    assert "CancelledError" in caplog.text
+
+
 async def test_a_database_that_is_away_is_no_refusal(hooked):
     """The client tries again; what it has, it keeps."""
     live = await hooked
