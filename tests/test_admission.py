@@ -302,3 +302,22 @@ async def test_several_wait_once_for_a_broker_that_is_gone(prefix):
 
     assert metrics["subscribe_failed"] == 5
     await hub.close()
+
+
+async def test_who_waits_for_a_channel_that_is_left_is_not_cancelled(prefix, monkeypatch):
+    """The listener gave up, and its channel with it: another who waits has an error of
+    which he is told, and goes on."""
+    monkeypatch.setattr("redis_pubsub.hub.hub.LEAVE_DELAY_S", 0.01)
+    metrics = Metrics()
+    options = BrokerOptions(url="unix:///nowhere/redis.sock", prefix=prefix)
+    hub = Hub(open_broker(options, metrics), metrics)
+    await hub.start()
+    listening = asyncio.create_task(hub.listen("room", Listener()))
+    waiting = asyncio.create_task(hub.confirmed("room"))
+    await asyncio.sleep(0)
+
+    listening.cancel()
+
+    with pytest.raises(BrokerUnavailable):
+        await waiting
+    await hub.close()
