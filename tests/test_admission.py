@@ -281,3 +281,43 @@ async def test_closing_the_hub_ends_every_timer(url, prefix):
     await hub.close()
 
     assert len(feeds) == 2 and all(feed.forgetting.cancelled() for feed in feeds)
+
+
+async def test_several_wait_once_for_a_broker_that_is_gone(prefix):
+    """They were asked for together, and fail together: who enters a hundred channels is
+    not kept waiting a hundred times as long."""
+    metrics = Metrics()
+    options = BrokerOptions(
+        url="unix:///nowhere/redis.sock", prefix=prefix, subscribe_timeout_s=0.1
+    )
+    hub = Hub(open_broker(options, metrics), metrics)
+    await hub.start()
+    admissions = [hub.admission(f"room:{number}") for number in range(5)]
+    for admission in admissions:
+        admission.begin()
+
+    for admission in admissions:
+        with pytest.raises(BrokerUnavailable):
+            await admission.open()
+
+    assert metrics["subscribe_failed"] == 5
+    await hub.close()
+
+
+async def test_who_waits_for_a_channel_that_is_left_is_not_cancelled(prefix, monkeypatch):
+    """The listener gave up, and its channel with it: another who waits has an error of
+    which he is told, and goes on."""
+    monkeypatch.setattr("redis_pubsub.hub.hub.LEAVE_DELAY_S", 0.01)
+    metrics = Metrics()
+    options = BrokerOptions(url="unix:///nowhere/redis.sock", prefix=prefix)
+    hub = Hub(open_broker(options, metrics), metrics)
+    await hub.start()
+    listening = asyncio.create_task(hub.listen("room", Listener()))
+    waiting = asyncio.create_task(hub.confirmed("room"))
+    await asyncio.sleep(0)
+
+    listening.cancel()
+
+    with pytest.raises(BrokerUnavailable):
+        await waiting
+    await hub.close()

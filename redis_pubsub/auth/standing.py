@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("redis_pubsub.auth")
 
 _SALT = "redis_pubsub.standing"
+_IS_ACTIVE = "is_active"
 
 StillGood = Callable[[Collection[str]], Collection[str]]
 
@@ -112,16 +113,17 @@ def user_of_word(pk: Any) -> AbstractBaseUser | None:
     if key is None or key == "":
         return None
     names = _taken_at_word(model)
-    values = (key, True)[: len(names)]
+    values = [True if name == _IS_ACTIVE else key for name in names]
     user: AbstractBaseUser = model.from_db(router.db_for_read(model), names, values)
     return user
 
 
 @functools.lru_cache(maxsize=8)
 def _taken_at_word(model: type[AbstractBaseUser]) -> tuple[str, ...]:
-    """The fields of a `user_of_word`."""
+    """The fields of a `user_of_word`, in the model's order: `from_db` goes by that alone,
+    and a primary key that a site gives to Django's abstract user is the last of them."""
     names = [each.attname for each in model._meta.concrete_fields]
-    return (model._meta.pk.attname, *(name for name in names if name == "is_active"))
+    return tuple(name for name in names if name in (model._meta.pk.attname, _IS_ACTIVE))
 
 
 def judge(standings: Sequence[Standing]) -> list[Verdict]:

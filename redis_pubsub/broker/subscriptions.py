@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from ..exceptions import BrokerUnavailable
+
 _NAMES_PER_COMMAND = 512
 
 
@@ -48,15 +50,13 @@ class Subscriptions:
         """Whoever waits for a channel has waited long enough; it is wanted all the same."""
         if self._confirmed.get(channel) is confirmed:
             self._confirmed[channel] = asyncio.get_running_loop().create_future()
-        if not confirmed.done():
-            confirmed.set_exception(error)
-            # Where nobody waits any more, nobody misses it.
-            confirmed.exception()
+        _fail(confirmed, error)
 
     def forget(self, channel: str) -> None:
         confirmed = self._confirmed.pop(channel, None)
         if confirmed is not None:
-            confirmed.cancel()
+            # Not cancelled: whoever still waits for it would pass for cancelled himself.
+            _fail(confirmed, BrokerUnavailable("the channel was left"))
             key = self._channel_key(channel)
             self.channels.pop(key, None)
             self._ask("UNSUBSCRIBE", key)
@@ -119,9 +119,7 @@ class Subscriptions:
 
     def fail(self, error: Exception) -> None:
         for confirmed in self._confirmed.values():
-            if not confirmed.done():
-                confirmed.set_exception(error)
-                confirmed.exception()
+            _fail(confirmed, error)
 
     def _ask(self, name: str, key: bytes) -> None:
         if not self._is_connected:
@@ -130,3 +128,10 @@ class Subscriptions:
             self._unanswered[key] += 1
         self._queue.append((name, key))
         self.changed.set()
+
+
+def _fail(confirmed: asyncio.Future[None], error: Exception) -> None:
+    if not confirmed.done():
+        confirmed.set_exception(error)
+        # Where nobody waits any more, nobody misses it.
+        confirmed.exception()

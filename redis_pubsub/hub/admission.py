@@ -36,6 +36,7 @@ class Admission:
         self._hub = hub
         self._channel = channel
         self._feed: Feed | None = None
+        self._asked: asyncio.Future[None] | None = None
         self._since: Position | None = None
         self._replay = 0
         self._is_skipped = False
@@ -56,7 +57,7 @@ class Admission:
         """Ask the broker for the channel, and keep what arrives. Does not wait, so that
         those who enter several ask for all of them first."""
         self._feed = self._hub.hold(self._channel, keeps_log=not self._is_skipped)
-        self._hub.ask_for(self._feed)
+        self._asked = self._hub.ask_for(self._feed)
 
     @property
     def is_heard(self) -> bool:
@@ -71,9 +72,12 @@ class Admission:
         """
         if self._feed is None:
             self.begin()
-        assert self._feed is not None, "begun"
+        assert self._asked is not None, "begun"
         try:
-            await self._hub.subscribed(self._feed)
+            if not self.is_heard:
+                # What was asked then, and not anew: of many that failed together each
+                # would be waited for once more, one after the other.
+                await asyncio.shield(self._asked)
         except BaseException:
             self.close()
             raise

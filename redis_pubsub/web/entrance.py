@@ -167,6 +167,8 @@ class Entrance:
                     # Answered, and logged if it is a mistake of ours, as all others are.
                     refusal = error
                 else:
+                    # As aiohttp counts them, for a worker that ends after so many.
+                    self._server.requests_count += 1
                     transport.write(answer(handshake, opening.protocol))
                     opening.open(transport).begin(early)
                     return
@@ -178,21 +180,23 @@ class Entrance:
     def _way(self, data: bytes) -> Way | None:
         for beginning, way in self._ways:
             # Behind the path, the query or the version.
-            if data.startswith(beginning) and data[len(beginning)] in b" ?":
-                return way if _HEAD_END in data else None
+            if data.startswith(beginning) and _HEAD_END in data:
+                return way if data[len(beginning)] in b" ?" else None
         return None
 
     def _handshake(self, door: Door, data: bytes) -> tuple[web.BaseRequest | None, bytes]:
         """A handshake with no fault, and what has come behind it."""
+        end = data.index(_HEAD_END) + len(_HEAD_END)
         try:
-            messages, is_upgraded, early = self._server.parser(door).feed_data(data)
+            # Nothing but the head: a body would want what aiohttp's protocols have.
+            messages, is_upgraded, rest = self._server.parser(door).feed_data(data[:end])
         except HttpProcessingError:
             return None, b""
-        if len(messages) != 1 or not is_upgraded:
+        if len(messages) != 1 or not is_upgraded or rest:
             return None, b""
         ((message, payload),) = messages
         make: Callable[..., web.BaseRequest] = self._server.request_factory
         request = make(message, payload, door, None, None)
         if not is_upgrade(request) or fault_of(request) is not None:
             return None, b""
-        return request, early
+        return request, data[end:]

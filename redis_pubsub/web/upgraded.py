@@ -135,6 +135,10 @@ class UpgradedSocket(asyncio.Protocol):
             self._is_paused = True
             self._transport.pause_reading()
 
+    def eof_received(self) -> None:
+        """See `asyncio.Protocol`: the transport closes."""
+        self._wait_for_unsent()
+
     def connection_lost(self, error: Exception | None) -> None:
         """See `asyncio.Protocol`."""
         self.outlet.shut()
@@ -169,7 +173,15 @@ class UpgradedSocket(asyncio.Protocol):
         transport = self.outlet.shut()
         if transport is not None:
             transport.write(frame(data[:2], CLOSE_FRAME))
+            self._wait_for_unsent()
             transport.close()
+
+    def _wait_for_unsent(self) -> None:
+        """A transport closes when the client has taken all that is unsent; who leaves
+        without reading would have it, and a place, for ever."""
+        if self._transport.get_write_buffer_size():
+            loop = asyncio.get_running_loop()
+            loop.call_later(_CLOSE_DEADLINE_S, self._transport.abort)
 
     def _see_off(self, data: bytes) -> None:
         assert self._farewell is not None, "it was told to go"

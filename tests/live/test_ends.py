@@ -11,6 +11,7 @@ import pytest
 
 from redis_pubsub.web import connections as connections_module
 from redis_pubsub.web import upgraded
+from redis_pubsub.web.admission import Admission
 from redis_pubsub.web.connections import Connections
 
 from .client import subscribe
@@ -250,3 +251,32 @@ async def test_who_has_left_already_is_not_waited_for(serve_live, until):
 
     async with asyncio.timeout(5):
         await connection.go_away(1001, "the server is restarting", 0)
+
+
+@with_database
+@pytest.mark.parametrize("goes", ["with a close frame", "with the end of its stream"])
+async def test_who_leaves_without_reading_is_forgotten(
+    serve_live, monkeypatch, until, goes
+):
+    """Its last word waits for what it does not take; its place does not."""
+    monkeypatch.setattr(upgraded, "_CLOSE_DEADLINE_S", 0.2)
+    live = await serve_live()
+    reader, writer = await asyncio.open_connection(sock=narrow(live), limit=1_024)
+    raw = Raw(reader, writer)
+    await raw.upgrade()
+    wish = {"id": 2, "subscribe": {"channel": "lobby:1"}}
+    lines = [{"id": 1, "connect": {}}, wish]
+    raw.send_frame("\n".join(map(json.dumps, lines)).encode())
+    await until(lambda: live.engine.hub.channels.get("lobby:1") == 1)
+    (connection,) = live.connections
+    while connection.outlet.unsent_bytes() < 100_000:
+        await live.publish("lobby:1", "x" * 50_000)
+
+    if goes == "with a close frame":
+        raw.send_frame(b"\x03\xe8", 0x88)
+    else:
+        writer.write_eof()
+
+    await until(lambda: not len(live.engine.part(Connections)))
+    await until(lambda: not len(live.engine.part(Admission)))
+    writer.transport.abort()

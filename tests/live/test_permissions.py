@@ -14,6 +14,7 @@ from redis_pubsub.auth.tokens import connection_token, subscription_token
 from redis_pubsub.contrib.live import connecting
 from redis_pubsub.engine import CONTROL_CHANNEL
 from redis_pubsub.models import Channel
+from redis_pubsub.web.admission import Admission
 from redis_pubsub.web.connections import Connections
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -48,6 +49,41 @@ async def test_a_rule_for_all_channels_is_none_for_personal_ones(serve_live, use
 
     open_to_all = await serve_live(channels={"user:*": everything})
     await (await open_to_all.connect(user)).subscribe(other)
+
+
+async def ask_in_vain(*, channel, **kwargs):
+    """An ``authorize_method`` whose answer is given up, or never comes."""
+    if channel == "given up":
+        raise asyncio.CancelledError
+    await asyncio.Event().wait()
+
+
+async def test_an_answer_that_is_given_up_ends_the_connection(serve_live, caplog):
+    """Something that the site waits for was cancelled: the client is told, and comes back;
+    it does not wait for ever for a channel that it cannot ask for again."""
+    live = await serve_live(authorize_method=f"{__name__}.ask_in_vain")
+    client = await live.connect()
+
+    await client.say({"id": 7, "subscribe": {"channel": "given up"}})
+
+    assert await client.ended() == (3004, "internal server error")
+    assert live.engine.metrics["live_errors"] == 1
+    assert "CancelledError" in caplog.text
+
+
+async def test_an_answer_that_never_comes_ends_with_the_process(serve_live, until):
+    """Nothing of the site's is left running behind what is closed under it."""
+    live = await serve_live(authorize_method=f"{__name__}.ask_in_vain")
+    client = await live.connect()
+    await client.say({"id": 7, "subscribe": {"channel": "never"}})
+    (connection,) = live.connections
+    await until(lambda: connection.line.is_busy)
+
+    await live.engine.part(Connections).drain(0.2)
+
+    assert (await client.ended())[0] == 3001
+    await until(lambda: not len(live.engine.part(Admission)))
+    assert live.engine.metrics["live_errors"] == 0
 
 
 async def test_a_database_that_is_away_is_no_refusal(hooked):

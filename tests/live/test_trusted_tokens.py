@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+import uuid
 
 import jwt
 import pytest
 from asgiref.sync import sync_to_async
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import User
 from django.core.exceptions import ImproperlyConfigured
+from django.db import models
+from django.test.utils import isolate_apps
 from rest_framework_simplejwt import state
 from rest_framework_simplejwt.backends import TokenBackend
 
@@ -81,6 +85,26 @@ async def test_a_user_of_word_is_read_when_somebody_looks(user):
     assert known.pk == user.pk
     assert known.is_active
     assert await sync_to_async(lambda: known.username)() == user.username
+
+
+@isolate_apps("tests.shop")
+def test_a_user_of_word_has_his_key_wherever_the_model_has_it(monkeypatch):
+    """A site's own primary key stands behind the fields of Django's abstract user."""
+
+    class Somebody(AbstractBaseUser):
+        is_active = models.BooleanField(default=True)
+        id = models.UUIDField(primary_key=True)
+
+        class Meta:
+            app_label = "shop"
+
+    monkeypatch.setattr("redis_pubsub.auth.standing.get_user_model", lambda: Somebody)
+    pk = uuid.uuid4()
+
+    known = user_of_word(str(pk))
+
+    assert known.pk == pk
+    assert known.is_active is True
 
 
 @pytest.mark.parametrize("pk", ["", None, "no number"])

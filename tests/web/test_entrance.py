@@ -25,6 +25,13 @@ WHOLE = (
     b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
+PATH = b"GET /connection/websocket"
+HANDSHAKE = {
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
 ACCEPTED = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 """To that key; source: RFC 6455, section 1.3."""
 
@@ -114,6 +121,38 @@ async def test_a_handshake_in_pieces_goes_through_aiohttp(serve_open, straight, 
     raw.close()
 
 
+@pytest.mark.parametrize("cut", [len(PATH) - 1, len(PATH), len(PATH) + 1])
+async def test_a_handshake_may_be_cut_behind_its_path(serve_open, straight, cut, caplog):
+    """What decides which way it goes has not come yet; that is nobody's mistake."""
+    served = await serve_open()
+    raw = await Raw.open(Site(served))
+
+    raw.writer.write(WHOLE[:cut])
+    await raw.writer.drain()
+    await asyncio.sleep(0.05)
+    raw.writer.write(WHOLE[cut:])
+    await raw.reader.readuntil(b"\r\n\r\n")
+
+    assert (await connected(raw))["id"] == 1
+    assert "Traceback" not in caplog.text
+    raw.close()
+
+
+@pytest.mark.parametrize("size", [1, 100_000])
+@pytest.mark.parametrize("asks", [{}, HANDSHAKE])
+async def test_a_request_with_a_body_is_answered(serve_open, straight, caplog, size, asks):
+    """No handshake has one; it is for aiohttp to say so."""
+    served = await serve_open()
+    raw = await Raw.open(Site(served))
+
+    await raw.request("GET", "/connection/websocket", body=b"x" * size, **asks)
+
+    assert raw.status == (400 if asks else 426)
+    assert "Traceback" not in caplog.text
+    assert straight["straight"] == 0
+    raw.close()
+
+
 async def test_the_name_of_a_longer_path_is_another(serve_open, straight):
     """``/connection/websockets`` is nobody's."""
     served = await serve_open()
@@ -195,6 +234,27 @@ async def test_what_is_refused_is_counted_once(serve_open, settings, until):
     assert served.engine.metrics["handshakes_refused"] == 1
     assert await raw.rest() is not None
     assert len(served.engine.part(Admission)) == 0
+
+
+async def test_a_handshake_is_a_request_as_gunicorn_counts_them(
+    serve, settings, site, straight
+):
+    """Its ``max_requests`` ends workers that serve nothing but sockets as well."""
+    settings.REDIS_PUBSUB = site | {"live": {"anonymous": True}}
+    runners = []
+
+    def run(app):
+        runners.append(make_runner(app))
+        return runners[0]
+
+    served = await serve(run=run)
+    for _ in range(3):
+        raw = await Raw.open(Site(served))
+        assert (await raw.upgrade()).status == 101
+        raw.close()
+
+    assert straight["straight"] == 3
+    assert runners[0].server.requests_count == 3
 
 
 async def test_nothing_stays_of_who_is_gone(serve_open, until):

@@ -71,6 +71,12 @@ async def carry_out(connection: Connection, said: Said) -> None:
         await _carry_out(connection, said.wanted)
         if said.refused:
             refuse(connection, said.refused)
+    except asyncio.CancelledError:
+        # Of something that the site waited for, if it is not the connection that is over:
+        # whose command was left half carried out cannot go on from there.
+        if connection.session.ending is None:
+            _failed(connection)
+        raise
     except Exception:
         _failed(connection)
     connection.flush()

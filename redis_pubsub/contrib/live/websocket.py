@@ -103,6 +103,12 @@ class SocketLine(UpgradedSocket):
             else:
                 self.go_on()
 
+    def abort(self) -> None:
+        """See `UpgradedSocket`; with what is carried out, which may wait for ever."""
+        super().abort()
+        if self._task is not None:
+            self._task.cancel()
+
     def broke_protocol(self, error: Broken) -> None:
         """See `UpgradedSocket`."""
         self._connection.server.engine.metrics.count("protocol_breaches")
