@@ -10,7 +10,7 @@ Source: RFC 9112, sections 3.2, 6.1 and 11.2.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
@@ -84,13 +84,20 @@ def fault_of_upgrade(request: web.BaseRequest) -> web.HTTPException | None:
     if (
         request.method != "GET"
         or request.version < HttpVersion11
-        or "upgrade" not in headers.get(hdrs.CONNECTION, "").lower()
+        or not _wants_upgrade(headers.getall(hdrs.CONNECTION, ()))
         or not _key.fullmatch(headers.get(hdrs.SEC_WEBSOCKET_KEY, ""))
         or request.content_length
         or hdrs.TRANSFER_ENCODING in headers
     ):
         return _bad("not a WebSocket handshake")
     return None
+
+
+def _wants_upgrade(connection: Sequence[str]) -> bool:
+    """Whether a ``Connection`` header names ``upgrade``, by itself and not within a word:
+    else a proxy, and the parser, have not seen one."""
+    names = ",".join(connection).lower().split(",")
+    return any(name.strip() == "upgrade" for name in names)
 
 
 def _names(target: str, host: str) -> bool:

@@ -68,8 +68,9 @@ WHOLE = {
         {"Sec-WebSocket-Key": "short"},
         {"Sec-WebSocket-Version": "12"},
         {"Connection": "close"},
+        {"Connection": "x-upgrade"},
     ],
-    ids=["no key", "bad key", "version", "connection"],
+    ids=["no key", "bad key", "version", "connection", "another word"],
 )
 @pytest.mark.parametrize("path", ["/echo/", "/connection/websocket"])
 async def test_half_a_handshake_is_400(serve, caplog, path, changes):
