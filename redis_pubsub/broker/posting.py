@@ -161,8 +161,10 @@ class Posting:
         """With the lock: have answers read, as long as any is missing.
 
         Returns:
-            ``False`` if the process gives no thread.
+            ``False`` if the process gives no thread, or the end has come.
         """
+        if self._is_closed:
+            return False
         self._watched_until = time.monotonic() + LINGER_S
         if self._thread is not None and self._thread.is_alive():
             if not self._is_awake:

@@ -491,3 +491,12 @@ def test_messages_that_are_sent_again_are_not_settled(
 
     assert seen == [False]
     assert told.outcomes == [None, None] and heard(broker) == [1, 2]
+
+
+def test_who_posts_after_the_end_is_told(broker, told, nobody_reads):
+    """A thread that still has the broker when the settings change."""
+    broker.close()
+
+    broker.post([draft(1)], told)
+
+    assert told.outcomes == [None]
