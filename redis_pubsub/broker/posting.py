@@ -150,7 +150,11 @@ class Posting:
             try:
                 while told:
                     settled, error = told.popleft()
-                    settled(error)
+                    try:
+                        settled(error)
+                    except Exception:
+                        # It may be another thread's, and others are still to be told.
+                        logger.exception("a message's outcome could not be noted")
             finally:
                 self._tellers -= 1
                 self._telling.release()

@@ -500,3 +500,18 @@ def test_who_posts_after_the_end_is_told(broker, told, nobody_reads):
     broker.post([draft(1)], told)
 
     assert told.outcomes == [None]
+
+
+def test_who_fails_when_told_harms_nobody_else(broker, told, metrics, nobody_reads, caplog):
+    """Neither whoever posts next, in whose thread it is told, nor those told after."""
+
+    def fail(error):
+        raise ValueError("not mine")
+
+    broker.post([draft(1)], fail)
+    broker.post([draft(2)], told)
+
+    broker.settle()
+
+    assert told.outcomes == [None]
+    assert "not mine" in caplog.text
