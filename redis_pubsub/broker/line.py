@@ -95,7 +95,7 @@ class Line:
             before.append(REPLICATION)
         packed = self._packed([*before, *ready])
         size = sum(map(len, packed))
-        # First of all: a signal's handler that raises must not leave more answers than posts.
+        # First: a signal's handler that raises must not leave more answers than posts.
         self._append(Post(before, commands, size, time.monotonic(), settled))
         try:
             self._connection.send_packed_command(packed)
@@ -219,7 +219,7 @@ class Line:
         try:
             self._take_next()
         except BaseException:
-            # As redis-py: after a signal's handler raised nobody knows whose answer is next.
+            # A signal's handler, perhaps: nobody knows whose answer is next.
             self._connection.disconnect()
             raise
 

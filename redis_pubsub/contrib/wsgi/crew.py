@@ -185,7 +185,7 @@ class Crew(Generic[Answer]):
             ).start()
         except RuntimeError:
             if self._may_log("no thread"):
-                logger.exception("the system gives no thread for a request; it waits for one")
+                logger.exception("no thread can be started; a request waits for one")
             return None
         return worker
 

@@ -350,5 +350,5 @@ async def test_without_another_thread_pages_wait_for_one(serve, monkeypatch, cap
 
     assert await statuses(first + second) == [200, 200]
     assert [each.getMessage() for each in caplog.records] == [
-        "the system gives no thread for a request; it waits for one"
+        "no thread can be started; a request waits for one"
     ]
