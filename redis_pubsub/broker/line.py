@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import redis
-from redis.exceptions import RedisError, ResponseError, TimeoutError
+from redis.exceptions import ConnectionError, RedisError, ResponseError, TimeoutError
 
 from ..exceptions import BrokerUnavailable
 from .base import Settled
@@ -94,13 +94,15 @@ class Line:
         if self._replication.is_due():
             before.append(REPLICATION)
         packed = self._packed([*before, *ready])
+        size = sum(map(len, packed))
+        # First: a signal's handler that raises must not leave more answers than posts.
+        self._append(Post(before, commands, size, time.monotonic(), settled))
         try:
             self._connection.send_packed_command(packed)
         except (RedisError, OSError) as error:
+            self._posts.pop()
             self.lose(error)
             raise
-        size = sum(map(len, packed))
-        self._append(Post(before, commands, size, time.monotonic(), settled))
 
     def _packed(self, commands: list[Command]) -> list[bytes]:
         # One is the rule, and packed in half the time by itself.
@@ -176,7 +178,7 @@ class Line:
     def read_there(self) -> None:
         """Read the answers that have come; give up what has none for too long."""
         try:
-            while self._posts and self._connection.can_read():
+            while self._posts and self._can_read():
                 self._take()
             if self._posts and self._posts[0].waited_s > self._timeout_s:
                 raise TimeoutError(f"no answer within {self._timeout_s:g} s")
@@ -196,7 +198,7 @@ class Line:
         deadline = time.monotonic() + self._timeout_s
         while self._posts:
             try:
-                if not self._connection.can_read(max(0.0, deadline - time.monotonic())):
+                if not self._can_read(max(0.0, deadline - time.monotonic())):
                     raise TimeoutError(f"no answer within {self._timeout_s:g} s")
                 self._take()
             except TimeoutError as error:
@@ -205,17 +207,31 @@ class Line:
             except (RedisError, OSError) as error:
                 self.lose(error)
 
+    def _can_read(self, wait_s: float = 0.0) -> bool:
+        if not self._connection.is_connected:
+            # It would open another, which has no answers to what was written to this one.
+            raise ConnectionError("interrupted")
+        readable: bool = self._connection.can_read(wait_s)
+        return readable
+
     def _take(self) -> None:
         """Read the next reply."""
+        try:
+            self._take_next()
+        except BaseException:
+            # A signal's handler, perhaps: nobody knows whose answer is next.
+            self._connection.disconnect()
+            raise
+
+    def _take_next(self) -> None:
         post = self._posts[0]
         self._read(post)
         if not post.is_answered:
             return
-        self._pop()
         if not_loaded(post.outcomes):
-            self._send_again(post)
+            self._send_again()
         else:
-            self._tell(post)
+            self._pop()
 
     def _read(self, post: Post) -> None:
         reply = answer(self._connection)
@@ -224,39 +240,36 @@ class Line:
             self._replication.read(reply)
         post.replies.append(reply)
 
-    def _pop(self) -> None:
-        post = self._posts.popleft()
+    def _pop(self, place: int = 0) -> None:
+        """Tell of a post; only then there is nothing more of it to wait for."""
+        post = self._posts[place]
+        self._tell(post)
+        del self._posts[place]
         self._messages -= len(post.commands)
         self._bytes -= post.size
 
-    def _send_again(self, first: Post) -> None:
+    def _send_again(self) -> None:
         """Redis has forgotten the script while the connection was open (``SCRIPT FLUSH``):
         what was written since is refused as well, and is sent again in its order before
         anything newer is."""
-        refused = [first]
-        try:
-            while self._posts:
-                post = self._posts[0]
-                while not post.is_answered:
-                    self._read(post)
-                self._pop()
-                if not_loaded(post.outcomes):
-                    refused.append(post)
-                else:
-                    self._tell(post)
-            places = [(post, i) for post in refused for i in not_loaded(post.outcomes)]
-            ready = [self._replication.ready(post.commands[i]) for post, i in places]
-            packed = self._packed([_LOAD, *ready])
-            self._connection.send_packed_command(packed)
-            answer(self._connection)
-            for post, i in places:
-                post.replies[len(post.before) + i] = answer(self._connection)
-        except (RedisError, OSError):
-            # Not answered, after all: whoever gives the others up gives these up as well.
-            self._posts.extendleft(reversed(refused))
-            raise
-        for post in refused:
-            self._tell(post)
+        refused = 0
+        while refused < len(self._posts):
+            post = self._posts[refused]
+            while not post.is_answered:
+                self._read(post)
+            if not_loaded(post.outcomes):
+                refused += 1
+            else:
+                self._pop(refused)
+        places = [(post, i) for post in self._posts for i in not_loaded(post.outcomes)]
+        ready = [self._replication.ready(post.commands[i]) for post, i in places]
+        packed = self._packed([_LOAD, *ready])
+        self._connection.send_packed_command(packed)
+        answer(self._connection)
+        for post, i in places:
+            post.replies[len(post.before) + i] = answer(self._connection)
+        while self._posts:
+            self._pop()
 
     def _tell(self, post: Post) -> None:
         outcome = None

@@ -150,7 +150,11 @@ class Posting:
             try:
                 while told:
                     settled, error = told.popleft()
-                    settled(error)
+                    try:
+                        settled(error)
+                    except Exception:
+                        # It may be another thread's, and others are still to be told.
+                        logger.exception("a message's outcome could not be noted")
             finally:
                 self._tellers -= 1
                 self._telling.release()
@@ -161,8 +165,10 @@ class Posting:
         """With the lock: have answers read, as long as any is missing.
 
         Returns:
-            ``False`` if the process gives no thread.
+            ``False`` if the process gives no thread, or the end has come.
         """
+        if self._is_closed:
+            return False
         self._watched_until = time.monotonic() + LINGER_S
         if self._thread is not None and self._thread.is_alive():
             if not self._is_awake:

@@ -7,6 +7,7 @@ import atexit
 import contextlib
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -120,6 +121,14 @@ class Publisher:
         self._is_ending = True
         self.settle()
 
+    def _finish_in_child(self) -> None:
+        """A child of ``multiprocessing`` ends without what `atexit` was told."""
+        process = sys.modules.get("multiprocessing.process")
+        if process is not None and process.parent_process() is not None:
+            from multiprocessing.util import Finalize
+
+            Finalize(None, self.finish, exitpriority=-1)
+
     def send_jobs(self, drafts: Sequence[Draft], *, strict: bool = False) -> None:
         """Put jobs into their queues; a failure is logged and counted.
 
@@ -207,6 +216,7 @@ class Publisher:
                     if self._broker is not None:
                         self._broker.close()
                     self._broker = open_blocking(config.broker_options(), self.metrics)
+                    self._finish_in_child()
                     self._config = config
                     self._held_off_until = 0.0
         return self._broker

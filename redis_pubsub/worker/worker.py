@@ -21,6 +21,7 @@ from ..engine import Engine
 from ..exceptions import BrokerUnavailable
 from ..messages import queue_channel
 from ..metrics import Gauge, Occasionally
+from ..publishing.publisher import publisher
 from .ears import Ears
 from .running import Runner
 
@@ -233,6 +234,8 @@ class Worker:
 
     async def _say(self, taken: Taken, end: End) -> None:
         """Tell Redis, however long it takes to come back; the job is held meanwhile."""
+        # Its connections are not the threads': what the job committed comes first.
+        await publisher.asettle()
         retry_s = _RETRY_S[0]
         while True:
             try:

@@ -405,3 +405,113 @@ def test_an_idle_thread_ends_and_comes_back(broker, told, metrics, monkeypatch):
 
     told.wait_for(2)
     assert metrics["answers_thread_died"] == 0
+
+
+class Interrupted:
+    """A socket; a signal comes while something is written to it."""
+
+    def __init__(self, socket):
+        self._socket = socket
+
+    def __getattr__(self, name):
+        return getattr(self._socket, name)
+
+    def sendall(self, _):
+        raise KeyboardInterrupt
+
+
+def test_a_write_that_is_interrupted_fails_what_is_unanswered(
+    broker, admin, told, nobody_reads
+):
+    """redis-py closes the connection then, and would open another: whose answers are not
+    those of the messages before."""
+    broker.post([draft(1)], told)
+    broker.settle()
+    with held(admin):
+        broker.post([draft(2)], told)
+        connection = broker._posting._line._connection
+        connection._sock = Interrupted(connection._sock)
+        with pytest.raises(KeyboardInterrupt):
+            broker.post([draft(3)], told)
+
+        broker.post([draft(4)], told)
+
+    broker.settle()
+    first, second, third, fourth = told.outcomes
+    assert first is None and fourth is None
+    assert told.failures == [second, third]
+    assert heard(broker) == [1, 4]
+
+
+def test_an_interruption_mixes_no_answers_up(
+    broker, admin, told, monkeypatch, nobody_reads
+):
+    """A signal's handler may raise anywhere, also between an answer and the note of it."""
+    broker.post([draft(1)], told)
+    broker.settle()
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(broker._posting._line, "_pop", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            broker.post([draft(2)], told)
+            broker.settle()
+    broker.post([draft(3)], told)
+    admin.config_set("min-replicas-to-write", 1)
+    broker.settle()
+    broker.post([draft(4)], told)
+    broker.settle()
+    admin.config_set("min-replicas-to-write", 0)
+
+    assert told.outcomes[-2] is None
+    assert "NOREPLICAS" in str(told.outcomes[-1]).upper()
+
+
+def test_messages_that_are_sent_again_are_not_settled(
+    broker, admin, told, monkeypatch, nobody_reads
+):
+    """Another thread that asks Redis for something else must not overtake them."""
+    broker.post([draft(1)], told)
+    broker.settle()
+    seen = []
+    pack = line.Line._packed
+
+    def packed(self, commands):
+        seen.append(broker.is_settled)
+        return pack(self, commands)
+
+    with held(admin):
+        admin.script_flush()
+        broker.post([draft(2)], told)
+    monkeypatch.setattr(line.Line, "_packed", packed)
+
+    broker.settle()
+
+    assert seen == [False]
+    assert told.outcomes == [None, None] and heard(broker) == [1, 2]
+
+
+def test_who_posts_after_the_end_is_told(broker, told, nobody_reads):
+    """A thread that still has the broker when the settings change."""
+    broker.close()
+
+    broker.post([draft(1)], told)
+
+    assert told.outcomes == [None]
+
+
+def test_who_fails_when_told_harms_nobody_else(broker, told, metrics, nobody_reads, caplog):
+    """Neither whoever posts next, in whose thread it is told, nor those told after."""
+
+    def fail(error):
+        raise ValueError("not mine")
+
+    broker.post([draft(1)], fail)
+    broker.post([draft(2)], told)
+
+    broker.settle()
+
+    assert told.outcomes == [None]
+    assert "not mine" in caplog.text

@@ -249,6 +249,16 @@ def test_the_end_of_a_process_waits_for_the_answers(agent):
 
 
 @pytest.mark.may_block(reason="starts a process")
+def test_the_end_of_a_child_of_multiprocessing_waits_as_well(agent):
+    """It ends without what a process usually does at its end."""
+    words = list(range(30))
+    process = agent("post_in_child", words=words, held_s=0.5)
+
+    assert process.wait(60) == 0
+    assert heard() == words
+
+
+@pytest.mark.may_block(reason="starts a process")
 def test_a_forked_process_has_a_connection_of_its_own(agent):
     """And leaves the parent's messages, which are under way, to the parent."""
     process = agent("post_and_fork", held_s=0.5)

@@ -100,3 +100,42 @@ def test_a_failure_that_asked_nothing_leaves_the_transaction_whole():
             raise Undo
 
     assert Tag.objects.count() == 1
+
+
+def test_a_block_inside_that_has_no_savepoint_nests():
+    """As of `bulk_create` and `delete`: what fails in it ends no more than the block."""
+    with transaction.atomic():
+        Tag.objects.create(name="before")
+        with (
+            pytest.raises(DatabaseError),
+            SavepointIfQueried("default"),
+            transaction.atomic(savepoint=False),
+        ):
+            Tag.objects.create(name="inside")
+            connection.cursor().execute("SELECT * FROM no_such_table")
+        Tag.objects.create(name="after")
+
+    assert [tag.name for tag in Tag.objects.order_by("pk")] == ["before", "after"]
+
+
+def test_a_failure_that_is_caught_before_it_asks_leaves_the_transaction_whole():
+    """A serializer may try a write whose value is not even sent."""
+    with transaction.atomic():
+        with SavepointIfQueried("default"), pytest.raises(ValueError):
+            Tag(pk="no number").save(force_insert=True)
+        Tag.objects.create(name="after")
+
+    assert Tag.objects.get().name == "after"
+
+
+def test_a_failure_that_is_caught_refuses_queries_of_the_block_only():
+    """As it does inside of a savepoint that is there from the beginning."""
+    with transaction.atomic():
+        with SavepointIfQueried("default"):
+            with pytest.raises(ValueError):
+                Tag(pk="no number").save(force_insert=True)
+            with pytest.raises(transaction.TransactionManagementError):
+                Tag.objects.count()
+        Tag.objects.create(name="after")
+
+    assert Tag.objects.get().name == "after"

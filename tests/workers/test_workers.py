@@ -10,10 +10,13 @@ import redis.asyncio
 from asgiref.sync import sync_to_async
 from django.db import transaction
 
+from redis_pubsub import publish
+from redis_pubsub.broker import posting
 from redis_pubsub.broker.jobs import End, QueueState
 from redis_pubsub.conf import get_config
 from redis_pubsub.consumers import asend, by_name, consumer, send
 from redis_pubsub.exceptions import HandlerConfigError, QueueFull
+from redis_pubsub.publishing import publisher as publishers
 from redis_pubsub.publishing.publisher import publisher
 
 
@@ -510,3 +513,32 @@ async def test_a_worker_outlives_a_flushed_redis(site, work, until):
     await until(lambda: len(seen) == 2)
 
     assert worker.engine.metrics["worker_errors"] == 0
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_job_ends_after_what_it_has_committed(site, work, until, monkeypatch):
+    """A worker that dies right then leaves no job that is done without its messages."""
+    monkeypatch.setattr(publishers, "is_under_test", lambda: False)
+    monkeypatch.setattr(publisher, "_is_ending", False)
+    # Nobody reads an answer unless he is asked to.
+    monkeypatch.setattr(posting, "READ_S", 3600.0)
+
+    @consumer("post")
+    def post():
+        with transaction.atomic():
+            publish("room", 1)
+
+    worker = await work(post)
+    settled = []
+    end = worker._jobs.end
+
+    async def noted(*arguments):
+        settled.append(publisher.broker().is_settled)
+        return await end(*arguments)
+
+    monkeypatch.setattr(worker._jobs, "end", noted)
+    await post.asend()
+    await until(lambda: settled)
+
+    assert settled == [True]
+    publisher.close()

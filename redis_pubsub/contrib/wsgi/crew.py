@@ -11,14 +11,18 @@ Duty changes on the event loop only, so there are no locks.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Generic
 
+from ...metrics import Occasionally
 from .pace import LOOK_S, Meter, Pace, Window, is_slow, threads_share_a_lock
 from .work import Answer, Job
+
+logger = logging.getLogger("redis_pubsub.wsgi")
 
 
 class Worker(Generic[Answer]):
@@ -61,6 +65,8 @@ class Crew(Generic[Answer]):
         self._off_duty: list[Worker[Answer]] = []
         self._next_look: asyncio.TimerHandle | None = None
         self._looked = (0.0, 0.0, 0.0)
+        self._next_try: asyncio.TimerHandle | None = None
+        self._may_log = Occasionally()
 
     @property
     def limit(self) -> int:
@@ -89,8 +95,9 @@ class Crew(Generic[Answer]):
 
     def close(self) -> None:
         """Let threads end when they have nothing to do."""
-        if self._next_look is not None:
-            self._next_look.cancel()
+        for timer in (self._next_look, self._next_try):
+            if timer is not None:
+                timer.cancel()
         for worker in (*self._on_duty, *self._off_duty):
             self._queue.put(None)
             worker.is_on_duty.set()
@@ -101,13 +108,26 @@ class Crew(Generic[Answer]):
         while len(self._on_duty) > self._pace.limit:
             self._dismiss(self._on_duty[-1])
         while len(self._on_duty) < min(self._pace.limit, len(self._counted)):
-            self._on_duty.append(self._rested() or self._hired())
-            self._on_duty[-1].is_on_duty.set()
+            worker = self._rested() or self._hired()
+            if worker is None:
+                self._staff_soon()
+                break
+            self._on_duty.append(worker)
+            worker.is_on_duty.set()
         if self._is_limited and self._next_look is None and len(self._counted) > 1:
             for worker in self._on_duty:
                 worker.read()
             self._looked = clocks()
             self._next_look = asyncio.get_running_loop().call_later(LOOK_S, self._look)
+
+    def _staff_soon(self) -> None:
+        """Try again: by then a thread may rest, or the system give one."""
+        if self._next_try is None:
+            self._next_try = asyncio.get_running_loop().call_later(LOOK_S, self._try_again)
+
+    def _try_again(self) -> None:
+        self._next_try = None
+        self._staff()
 
     def _look(self) -> None:
         """See how busy threads are, and whether more or fewer of them do better."""
@@ -154,11 +174,19 @@ class Crew(Generic[Answer]):
                 return worker
         return None
 
-    def _hired(self) -> Worker[Answer]:
+    def _hired(self) -> Worker[Answer] | None:
+        """A new thread, if the system gives one."""
         worker: Worker[Answer] = Worker()
         number = len(self._on_duty) + len(self._off_duty) + 1
         name = f"redis_pubsub-wsgi-{number}"
-        threading.Thread(target=self._serve, args=(worker,), name=name, daemon=True).start()
+        try:
+            threading.Thread(
+                target=self._serve, args=(worker,), name=name, daemon=True
+            ).start()
+        except RuntimeError:
+            if self._may_log("no thread"):
+                logger.exception("no thread can be started; a request waits for one")
+            return None
         return worker
 
     def _serve(self, worker: Worker[Answer]) -> None:

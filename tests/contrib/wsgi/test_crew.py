@@ -323,3 +323,32 @@ async def test_a_held_page_is_not_run_for_a_client_that_left(serve, computing):
     await statuses(staying + asked(server, 1))
 
     assert room.inside == 2
+
+
+@pytest.mark.asyncio
+async def test_without_another_thread_pages_wait_for_one(serve, monkeypatch, caplog):
+    """As in a container that allows no more: the page before may well end."""
+    start = threading.Thread.start
+    workers = []
+
+    def start_one(thread):
+        if thread.name.startswith("redis_pubsub-wsgi-"):
+            workers.append(thread)
+            if len(workers) > 1:
+                raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_one)
+    room = Room()
+    server = await serve(room, threads=2)
+    first = asked(server, 1)
+    await until(lambda: room.inside == 1)
+    second = asked(server, 1)
+    await until(lambda: len(workers) > 1)
+
+    room.open.set()
+
+    assert await statuses(first + second) == [200, 200]
+    assert [each.getMessage() for each in caplog.records] == [
+        "no thread can be started; a request waits for one"
+    ]

@@ -100,6 +100,16 @@ def post_and_end(words, held_s):
     commit(words, held_s)
 
 
+def post_in_child(words, held_s):
+    """As a pool's process, which ends in its own way."""
+    import multiprocessing
+
+    child = multiprocessing.get_context("fork").Process(target=commit, args=(words, held_s))
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+
+
 def post_and_fork(held_s):
     """The parent's messages are under way when the child comes."""
     commit(["before"], held_s)
