@@ -113,7 +113,8 @@ class Publisher:
 
     async def asettle(self) -> None:
         """`settle` for coroutines."""
-        if self._broker is not None and not self._broker.is_settled:
+        broker = self._broker
+        if broker is not None and not broker.is_settled:
             await asyncio.to_thread(self.settle)
 
     def finish(self) -> None:

@@ -15,6 +15,7 @@ from ...exceptions import BrokerUnavailable, InvalidPayload, PayloadTooLarge
 from ...messages import new_header
 from ...options import ChannelOptions
 from ...publishing.drafts import draft_of_raw
+from ...publishing.publisher import publisher
 from .procedures import MESSAGE, Procedure, error_of
 from .protocol.commands import Command
 from .protocol.results import (
@@ -52,6 +53,8 @@ async def publish(connection: Connection, command: Command) -> None:
         raw = codec.one_line(bytes(request.data))
         header = new_header(info=connection.info_fields())
         draft = draft_of_raw(engine.config, request.channel, raw, header)
+        # What a call before this one has committed comes first.
+        await publisher.asettle()
         await engine.hub.broker.publish([draft])
     except Failed as failure:
         connection.session.fail(command, failure.code)
@@ -89,6 +92,7 @@ async def history(connection: Connection, command: Command) -> None:
             # Names are clients' texts: asking for one must leave nothing in Redis.
             begins=False,
         )
+        await publisher.asettle()
         (found,) = await connection.server.engine.hub.broker.read([read])
         ruled = connection.server.engine.config.channel_options(request.channel)
         if not found.position.epoch and not ruled.has_history:
