@@ -7,6 +7,7 @@ from centrifuge.protocol import client_pb2
 
 from redis_pubsub.broker import Read
 from redis_pubsub.exceptions import BrokerUnavailable
+from redis_pubsub.publishing.publisher import publisher
 
 from .client import datas
 
@@ -55,6 +56,32 @@ async def test_a_publication_without_data_or_too_large_is_refused(serve_live):
     assert await client.error("publish", channel="room:1", data="x" * 99) == 106
     assert await client.result("publish", channel="room:1", data="x" * 98) == {}
     assert (await client.silent())[0]["push"]["pub"]["offset"] == 1
+
+
+async def test_what_a_call_has_committed_comes_before_the_next_command(live, monkeypatch):
+    """Commits are answered by Redis later; whatever a client asks next is asked behind
+    that."""
+    order = []
+    broker = live.engine.hub.broker
+
+    def noted(name, call):
+        async def note(*args):
+            order.append(name)
+            return await call(*args)
+
+        return note
+
+    monkeypatch.setattr(publisher, "asettle", noted("settled", publisher.asettle))
+    monkeypatch.setattr(broker, "publish", noted("published", broker.publish))
+    monkeypatch.setattr(broker, "read", noted("read", broker.read))
+    client = await live.connect()
+    await client.subscribe("room:1")
+    order.clear()
+
+    await client.result("publish", channel="room:1", data=1)
+    await client.result("history", channel="room:1", limit=1)
+
+    assert order == ["settled", "published", "settled", "read"]
 
 
 async def test_white_space_in_data_does_not_break_frames(live):
