@@ -35,8 +35,8 @@ REDIS_PUBSUB = {
         "trust_tokens": True,
         "token_key": os.environ.get("BENCHMARK_TOKEN_KEY", SECRET_KEY),
     },
-    # One user has all sockets of the storm with signed tokens.
-    "limits": {"user_connections": 100_000},
+    # One user has all sockets of the storm with signed tokens, and all come at once.
+    "limits": {"user_connections": 100_000, "connects_burst": 100_000},
     "channels": {
         "news*": {"subscribe": "anyone", "history_size": 0},
         "saved": {"subscribe": "anyone"},

@@ -66,7 +66,9 @@ async def test_what_a_call_has_committed_comes_before_the_next_command(live, mon
 
     def noted(name, call):
         async def note(*args):
-            order.append(name)
+            # The process reads where channels stand by itself, too.
+            if name != "read" or args[0][0].limit == 7:
+                order.append(name)
             return await call(*args)
 
         return note
@@ -79,7 +81,7 @@ async def test_what_a_call_has_committed_comes_before_the_next_command(live, mon
     order.clear()
 
     await client.result("publish", channel="room:1", data=1)
-    await client.result("history", channel="room:1", limit=1)
+    await client.result("history", channel="room:1", limit=7)
 
     assert order == ["settled", "published", "settled", "read"]
 
