@@ -80,9 +80,10 @@ class Served:
     """An application on a free port, and clients of it."""
 
     def __init__(
-        self, app: web.Application, port: int, http: aiohttp.ClientSession
+        self, runner: web.AppRunner, port: int, http: aiohttp.ClientSession
     ) -> None:
-        self.app = app
+        self.runner = runner
+        self.app = runner.app
         self.port = port
         self.http = http
         self.url = f"http://127.0.0.1:{port}"
@@ -118,7 +119,7 @@ async def serve(site: dict[str, Any]) -> AsyncIterator[Serve]:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         http = aiohttp.ClientSession()
         sessions.append(http)
-        return Served(app, runner.addresses[0][1], http)
+        return Served(runner, runner.addresses[0][1], http)
 
     yield start
     for session in sessions:

@@ -10,6 +10,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import hdrs, web
+from aiohttp.http import WS_KEY
 
 from .upgraded import UpgradedSocket
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from aiohttp.abc import AbstractStreamWriter
 
-_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _ANSWER = (
     b"HTTP/1.1 101 Switching Protocols\r\n"
     b"Upgrade: websocket\r\n"
@@ -40,9 +40,6 @@ class Opening(Protocol):
     def open(self, transport: asyncio.Transport) -> UpgradedSocket:
         """Make the socket; only then anything of it is kept."""
 
-    def give_up(self) -> None:
-        """It does not come about: its client is gone."""
-
 
 def answer(request: web.BaseRequest, protocol: str) -> bytes:
     """The head of the answer to a good handshake.
@@ -52,7 +49,7 @@ def answer(request: web.BaseRequest, protocol: str) -> bytes:
         protocol: The subprotocol agreed on; empty for none.
     """
     key = request.headers[hdrs.SEC_WEBSOCKET_KEY].encode()
-    accept = base64.b64encode(hashlib.sha1(key + _GUID).digest())
+    accept = base64.b64encode(hashlib.sha1(key + WS_KEY).digest())
     chosen = f"Sec-WebSocket-Protocol: {protocol}\r\n" if protocol else ""
     return _ANSWER % (accept, chosen.encode())
 
@@ -70,7 +67,6 @@ def take_over(request: web.Request, opening: Opening) -> web.StreamResponse:
     connection: Any = request.protocol
     transport = connection.transport
     if transport is None or transport.is_closing():
-        opening.give_up()
         return web.Response(status=499)
     early, connection._message_tail = connection._message_tail, b""
     transport.write(answer(request, opening.protocol))

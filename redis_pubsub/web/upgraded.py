@@ -8,6 +8,7 @@ and nothing runs while the client says nothing.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from ..frames import cut_reason, frame
@@ -25,7 +26,7 @@ _CLOSE_DEADLINE_S = 10.0
 _PONG_FRAME = 0x8A
 
 
-class UpgradedSocket(asyncio.Protocol):
+class UpgradedSocket(asyncio.Protocol, ABC):
     """One open WebSocket; to be subclassed.
 
     Args:
@@ -57,26 +58,26 @@ class UpgradedSocket(asyncio.Protocol):
 
     # -- for subclasses --------------------------------------------------------------------
 
+    @abstractmethod
     def heard(self, opcode: int, data: bytes) -> None:
         """The client has said something: `TEXT`, which is UTF-8, or `BINARY`. Whoever sets
         `is_busy` hears no more until `go_on`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def broke_protocol(self, error: Broken) -> None:
         """The client breaks the protocol: close with the error's code."""
-        raise NotImplementedError
 
+    @abstractmethod
     def flooded(self) -> None:
         """The client sends more than it may: close."""
-        raise NotImplementedError
 
+    @abstractmethod
     def too_slow(self) -> None:
         """The client does not take what it is sent."""
-        raise NotImplementedError
 
+    @abstractmethod
     def left(self) -> None:
         """The connection is closed; nothing comes any more."""
-        raise NotImplementedError
 
     # -- what they do ----------------------------------------------------------------------
 

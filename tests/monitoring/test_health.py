@@ -200,7 +200,7 @@ async def test_successful_checks_are_not_in_the_access_log(serve, site, caplog):
 
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     async with ClientSession() as http:
-        served = Served(runner.app, runner.addresses[0][1], http)
+        served = Served(runner, runner.addresses[0][1], http)
         await ask(served, "/healthz")
         await ready(served)
         runner.app.freeze()

@@ -80,6 +80,12 @@ class Socket(UpgradedSocket):
         self.goodbye(error.code, error.reason)
         self.close_writing()
 
+    def flooded(self):
+        self.said.append("flood")
+
+    def too_slow(self):
+        self.said.append("slow")
+
     def left(self):
         self.said.append("left")
 

@@ -71,6 +71,7 @@ class SocketLine(UpgradedSocket):
         self._task: asyncio.Task[None] | None = None
         self._is_left = False
         self._connection = Connection(server, self, opening.credentials, opening.place)
+        self._place.take()
 
     def end(self, code: Code) -> None:
         """See `Line`."""
@@ -129,8 +130,11 @@ class SocketLine(UpgradedSocket):
         """See `UpgradedSocket`. Who is carrying something out for it comes to an end first:
         nothing may be taken in the name of a connection that is forgotten."""
         self._is_left = True
-        if self._task is None:
+        if self._task is not None:
+            return
+        try:
             self._connection.closed()
+        finally:
             self._place.give_back()
 
 
@@ -154,9 +158,6 @@ class Opening(NamedTuple):
     def open(self, transport: asyncio.Transport) -> SocketLine:
         return SocketLine(transport, self.server, self)
 
-    def give_up(self) -> None:
-        self.place.give_back()
-
 
 def opening_of(engine: Engine, request: web.BaseRequest) -> Opening:
     """Look at a handshake, which has no fault as such.
@@ -170,7 +171,6 @@ def opening_of(engine: Engine, request: web.BaseRequest) -> Opening:
     place = engine.part(Admission).admit(request)
     credentials = server.gatekeeper.inspect(request)
     form, protocol = _form(request)
-    place.take()
     return Opening(server, credentials, place, form, protocol)
 
 
